@@ -1,0 +1,1 @@
+"""Metrics, intervals, matching and latency: sees only labels and truth columns."""

@@ -1,0 +1,1 @@
+"""Detector geometry: volumes, layers and modules, coordinates, surface projection."""

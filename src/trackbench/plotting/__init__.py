@@ -1,0 +1,1 @@
+"""Figures: every number behind a figure is also written as CSV."""

@@ -1,0 +1,152 @@
+"""The one interface behind which every tracker lives, and how trackers are found.
+
+A tracker is one module of this package with a frozen dataclass ``Config`` and a class ``Tracker``
+(subclass of ``TrackerBase``) that implements ``find_tracks``. Its name is the module's name. Import
+heavy packages (sklearn, hdbscan, numba kernels, torch) inside methods: the module itself must import
+in milliseconds, because listing trackers and checking the configuration imports all of them.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+import time
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+import trackbench.trackers
+from trackbench.data.hits import Hits
+from trackbench.errors import ConfigError, InputError, describe
+
+STAGES = ("features", "graph", "filter", "network", "clustering", "postprocess")
+
+
+class Timer:
+    """Seconds per stage of one ``reconstruct`` call; stages of ``STAGES`` only, so bars compare."""
+
+    def __init__(self):
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall and CPU seconds of the block to stage ``name``."""
+        if name not in STAGES:
+            raise ValueError(f"unknown stage {name!r}, expected one of {', '.join(STAGES)}")
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
+
+
+class TrackerBase:
+    """Base class of all trackers: input checks, padding and hit order are handled here, once.
+
+    config: the module's ``Config``
+    seed: seed of everything random inside the tracker
+    """
+
+    # Configuration values to try on validation events: name -> values; empty = nothing to tune.
+    search_space: typing.ClassVar[dict[str, tuple]] = {}
+
+    def __init__(self, config, seed: int = 0):
+        self.config = config
+        self.seed = seed
+
+    def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray:
+        """Find tracks among real hits, sorted by hit_id, at least one. Implemented by each tracker.
+
+        Returns (n,) int: one label per hit, negative = unassigned.
+        """
+        raise NotImplementedError(f"{type(self).__module__} must implement find_tracks")
+
+    def reconstruct(self, hits: Hits, timer: Timer | None = None) -> np.ndarray:
+        """Assign each hit to a track candidate.
+
+        hits: the hits of one event, any order, padding allowed
+        timer: collects seconds per stage
+        Returns (n,) int64: labels 0..n_tracks-1 in input order, -1 = unassigned or padding. The result
+        depends on the set of hits only, neither on their order nor on padding.
+        Raises InputError if a valid hit is not finite or a hit_id appears twice.
+        """
+        labels = np.full(len(hits), -1, dtype=np.int64)
+        index = np.flatnonzero(hits.valid)
+        index = index[np.argsort(hits.hit_id[index], kind="stable")]
+        if index.size == 0:
+            return labels
+        real = hits.take(index)
+        _check_hits(real)
+        found = np.asarray(self.find_tracks(real, timer or Timer()), dtype=np.int64)
+        if found.shape != (index.size,):
+            raise ValueError(f"{type(self).__module__}: {found.shape} labels for {index.size} hits")
+        assigned = found >= 0
+        found[~assigned] = -1
+        found[assigned] = np.unique(found[assigned], return_inverse=True)[1]
+        labels[index] = found
+        return labels
+
+
+def _check_hits(hits: Hits) -> None:
+    finite = np.isfinite(hits.xyz).all(axis=1)
+    if not finite.all():
+        bad = hits.hit_id[~finite]
+        where, what = f"event {hits.event_id}", f"{bad.size} hits with a non-finite position (first hit_id {bad[0]})"
+        raise InputError(describe(where, what, "finite x, y, z [mm]", "remove them or read the event again"))
+    repeated = hits.hit_id[1:][np.diff(hits.hit_id) == 0]
+    if repeated.size:
+        what = f"{repeated.size} duplicate hit_id (first {repeated[0]})"
+        raise InputError(describe(f"event {hits.event_id}", what, "unique hit_id"))
+
+
+def tracker_names() -> list[str]:
+    """Names of all trackers, sorted: the public modules of ``trackbench.trackers`` except ``base``."""
+    modules = pkgutil.iter_modules(trackbench.trackers.__path__)
+    return sorted(m.name for m in modules if not (m.ispkg or m.name == "base" or m.name.startswith("_")))
+
+
+def load_module(name: str):
+    """Return the module of tracker ``name``; raises ConfigError with a suggestion if there is none."""
+    names = tracker_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        remedy = f"did you mean '{close[0]}'?" if close else ""
+        raise ConfigError(describe(f"tracker '{name}'", "does not exist", "one of " + ", ".join(names), remedy))
+    return importlib.import_module(f"trackbench.trackers.{name}")
+
+
+def build_config(name: str, settings: dict | None = None):
+    """Build the ``Config`` of tracker ``name`` from plain settings.
+
+    Raises ConfigError for an unknown key or a value of the wrong type. Range checks belong in the
+    ``__post_init__`` of the Config and raise ConfigError too.
+    """
+    cls = load_module(name).Config
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    types = typing.get_type_hints(cls)
+    values = {}
+    for key, value in (settings or {}).items():
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, 1)
+            remedy = f"did you mean '{close[0]}'?" if close else ""
+            raise ConfigError(describe(f"trackers.{name}.{key}", "unknown key", ", ".join(fields) or "no keys", remedy))
+        values[key] = _coerce(f"trackers.{name}.{key}", value, types[key])
+    return cls(**values)
+
+
+def _coerce(where: str, value, kind: type):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(describe(where, f"value {value!r} is a {type(value).__name__}", f"a {kind.__name__}"))
+    return value
+
+
+def build_tracker(name: str, settings: dict | None = None, seed: int = 0) -> TrackerBase:
+    """Build tracker ``name`` from plain settings (see ``build_config``)."""
+    config = build_config(name, settings)
+    return load_module(name).Tracker(config, seed)
