@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from trackbench.data.hits import Hits
-from trackbench.data.truth import Truth
+from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 
 BARREL = {2: 32.0, 4: 72.0, 6: 116.0, 8: 172.0}  # layer_id -> radius [mm], |z| < 500
 DISKS = {2: 600.0, 4: 700.0, 6: 820.0, 8: 960.0, 10: 1120.0, 12: 1320.0, 14: 1500.0}  # |z| [mm], 30 < r < 180
@@ -34,7 +34,7 @@ def toy_event(n_tracks=30, n_noise=20, seed=0, sigma_z=5.5, smear=0.02, pt_min=0
     frame[["x", "y", "z"]] = frame[["x", "y", "z"]].astype(float) + rng.normal(0, smear, (len(frame), 3))
     frame["hit_id"] = np.arange(1, len(frame) + 1)
     frame["module_id"] = 1 + frame.index.to_numpy() % 100
-    names = "particle_id pt eta phi vx vy vz q n_hits n_layers n_layer_ids n_hits_all generation".split()
+    names = list(PARTICLE_COLUMNS)
     table = pd.DataFrame(particles, columns=names).sort_values("particle_id").reset_index(drop=True)
     weight = (frame["particle_id"] > 0).to_numpy(float)
     weight /= max(weight.sum(), 1.0)
