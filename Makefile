@@ -1,0 +1,56 @@
+# `make demo` and `make test` need only make and Python 3.11 or newer; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo smoke test lint format lock bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
+
+install: $(STAMP)  ## create .venv with the pinned requirements
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@echo "Installing the pinned requirements into $(VENV) (about 2 GB, some minutes the first time)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## run the whole default workflow on simulated events
+	$(BIN)/snakemake --cores $(CORES)
+
+smoke: $(STAMP)  ## the same workflow in under two minutes, on tiny events
+	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+
+test: $(STAMP)  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, snakefmt and snakemake --lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: $(STAMP)  ## let ruff and snakefmt rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+bench: $(STAMP)  ## run the benchmarks, write benchmarks/results/*.json
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: $(STAMP)  ## re-create requirements.txt from requirements.in
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --requirement requirements.in
+	{ echo "# Full lock, made by \`make lock\` from requirements.in. Do not edit by hand."; \
+	  .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//'; } > requirements.txt
+	rm -rf .venv-lock
+
+clean:  ## remove results and caches, keep .venv
+	rm -rf results logs .snakemake .pytest_cache .ruff_cache
