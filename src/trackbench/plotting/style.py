@@ -1,0 +1,190 @@
+"""Look of every figure: style sheet, colour and marker of each tracker, header text, saving.
+
+Figures are built without pyplot, so nothing global changes and nothing needs closing. Colours are the
+colour-blind-safe sequences of M. A. Petroff, arXiv:2107.02270 (ten colours, then three of the eight).
+"""
+
+import functools
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import matplotlib.style
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from trackbench.errors import ConfigError, describe
+from trackbench.files import atomic_path
+
+STYLE_FILE = Path(__file__).with_name("style.mplstyle")
+
+# Petroff's ten-colour sequence.
+PALETTE = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+GREY = "#b8bcc0"  # unassigned hits, background
+DAGGER = "\N{DAGGER}"  # marks every quoted number
+
+
+@dataclass(frozen=True)
+class TrackerStyle:
+    """Colour (hex) and matplotlib marker of one tracker, the same in every figure."""
+
+    color: str
+    marker: str
+
+
+# The last three colours are from Petroff's eight-colour sequence.
+TRACKER_STYLES = {
+    "dbscan": TrackerStyle("#3f90da", "s"),
+    "hdbscan": TrackerStyle("#832db6", "D"),
+    "density_peaks": TrackerStyle("#ffa90e", "^"),
+    "iterative_window": TrackerStyle("#a96b59", "v"),
+    "grid_window": TrackerStyle("#717581", "P"),
+    "helix_hash": TrackerStyle("#bd1f01", "o"),
+    "helix_finder": TrackerStyle("#e76300", "*"),
+    "encreg": TrackerStyle("#92dadd", "<"),
+    "enccla": TrackerStyle("#b9ac70", ">"),
+    "heptv2": TrackerStyle("#1845fb", "X"),
+    "hept_dbscan": TrackerStyle("#c849a9", "p"),
+    "ckf": TrackerStyle("#656364", "h"),
+    "hit_angles": TrackerStyle("#94a4a2", "d"),
+}
+_FALLBACK_MARKERS = ("8", "H", "o", "s", "^", "D", "v")
+
+AXIS_LABELS = {
+    "pt": r"$p_\mathrm{T}$ [GeV]",
+    "eta": r"$\eta$",
+    "phi": r"$\phi$ [rad]",
+    "z0": r"$z_0$ [mm]",
+    "x": "x [mm]",
+    "y": "y [mm]",
+    "z": "z [mm]",
+    "r": "r [mm]",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the text above a figure says about the data in it; None or "" leaves a part out.
+
+    pileup: mean number of soft collisions per event
+    selection: particle selection, in words or formulas
+    n_events: number of events shown
+    note: anything else the reader must know (device, protocol, caveat)
+    sample: name of the data, never an experiment's label
+    """
+
+    pileup: float | None = None
+    selection: str = ""
+    n_events: int | None = None
+    note: str = ""
+    sample: str = "TrackML simulation"
+
+    def details(self) -> str:
+        """Pile-up and number of events as one phrase, e.g. ``"mu = 200, 20 events"``."""
+        parts = []
+        if self.pileup is not None:
+            parts.append(rf"$\langle\mu\rangle$ = {self.pileup:g}")
+        if self.n_events is not None:
+            parts.append(f"{self.n_events} event" + ("" if self.n_events == 1 else "s"))
+        return ", ".join(parts)
+
+
+def tracker_style(name: str) -> TrackerStyle:
+    """Return colour and marker of tracker ``name``: fixed for known trackers, else from its name.
+
+    The fallback depends on the name alone (CRC-32), so a tracker looks the same in every figure and
+    in every process.
+    """
+    if name in TRACKER_STYLES:
+        return TRACKER_STYLES[name]
+    code = zlib.crc32(name.encode())
+    color = PALETTE[code % len(PALETTE)]
+    return TrackerStyle(color, _FALLBACK_MARKERS[code // len(PALETTE) % len(_FALLBACK_MARKERS)])
+
+
+def style_context() -> AbstractContextManager:
+    """Context in which matplotlib uses the trackbench style, on top of matplotlib's own defaults."""
+    return matplotlib.style.context(["default", str(STYLE_FILE)])
+
+
+def styled(function: Callable) -> Callable:
+    """Decorator: run a plotting function inside ``style_context``."""
+
+    @functools.wraps(function)
+    def inside(*args, **kwargs):
+        with style_context():
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float = 8.0, height: float = 6.0) -> Figure:
+    """Return an empty figure with an Agg canvas. width, height: size [in]."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_header(ax: Axes, header: Header | None, extra: str = "") -> None:
+    """Write the header above ``ax``: sample (bold) left, pile-up and events right, selection below.
+
+    extra: further text for the second line, after the selection
+    """
+    header = header or Header()
+    second = ";  ".join(part for part in (header.selection, header.note, extra) if part)
+    lines = second.count("\n") + 1 if second else 0
+    offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes
+    options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+    ax.annotate(header.sample, (0, 1), (0, offset), fontweight="bold", **options)
+    ax.annotate(header.details(), (1, 1), (0, offset), ha="right", fontsize=13, **options)
+    if second:
+        ax.annotate(second, (0, 1), (0, 6), fontsize=11, linespacing=1.15, **options)
+
+
+def draw_note(ax: Axes, text: str) -> None:
+    """Write ``text`` in the middle of an axes, for figures with nothing to show."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35")
+
+
+def check_columns(where: str, frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise ConfigError if ``frame`` lacks one of ``columns``. where: what the frame is."""
+    wanted = list(columns)
+    missing = [name for name in wanted if name not in frame]
+    if missing:
+        raise ConfigError(describe(where, f"no column '{missing[0]}'", "columns " + ", ".join(wanted)))
+
+
+def save_figure(figure: Figure, stem: str | os.PathLike, table: pd.DataFrame) -> list[Path]:
+    """Write ``stem.pdf``, ``stem.png`` and ``stem.csv`` (the numbers behind the figure), atomically.
+
+    The same figure and table give the same bytes: no dates or program names in the metadata.
+    Returns the three paths.
+    """
+    stem = Path(stem)
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".pdf", ".png", ".csv")]
+    no_date = {"Creator": None, "Producer": None, "CreationDate": None}
+    with style_context():
+        with atomic_path(paths[0]) as temporary:
+            figure.savefig(temporary, format="pdf", metadata=no_date)
+        with atomic_path(paths[1]) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+    with atomic_path(paths[2]) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+    return paths
