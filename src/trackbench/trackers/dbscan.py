@@ -1,0 +1,56 @@
+"""DBSCAN on the projected hits: chains of hits with at least ``min_samples`` neighbours within eps.
+
+Source: Ester et al., KDD 1996; implementation: scikit-learn. The defaults are tuned for double-majority
+efficiency; for an attention mask see ``trackbench.surface_table``. In the barrel, DBSCAN percolates: a
+few tenths of a mm more in eps join most hits to one cluster.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from trackbench.geometry.projection import Region
+from trackbench.trackers.layers.surfaces import SurfaceConfig, SurfaceTracker
+
+
+@dataclass(frozen=True)
+class Config(SurfaceConfig):
+    """Options of DBSCAN, besides those of ``SurfaceConfig``.
+
+    barrel_eps, endcap_eps: neighbourhood radius [mm]
+    barrel_w_scale: divides w in the barrel: larger = more tolerant to the vertex position
+    endcap_radial_scale: in (0, 1]; radial distances count 1 / scale times
+    min_samples: hits within eps, the hit itself included, that make it a core hit
+    """
+
+    barrel_eps: float = 2.5
+    barrel_w_scale: float = 1.0
+    endcap_eps: float = 1.5
+    endcap_radial_scale: float = 0.33
+    min_samples: int = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("barrel_eps", "barrel_w_scale", "endcap_eps", "min_samples")
+        self.require("endcap_radial_scale", 0 < self.endcap_radial_scale <= 1, "in (0, 1]")
+
+
+class Tracker(SurfaceTracker):
+    """DBSCAN per surface."""
+
+    search_space: ClassVar[dict[str, tuple]] = {
+        "barrel_eps": (1.5, 2.0, 2.5, 3.0),
+        "barrel_w_scale": (1.0, 2.0),
+        "endcap_eps": (0.75, 1.0, 1.25, 1.5),
+        "endcap_radial_scale": (0.33, 0.5, 1.0),
+    }
+    search_groups: ClassVar = (("barrel_eps", "barrel_w_scale"), ("endcap_eps", "endcap_radial_scale"))
+
+    def label_region(self, uw: np.ndarray, region: Region) -> np.ndarray:
+        """DBSCAN labels of one region. Cost O(n log n) while neighbourhoods stay small."""
+        from sklearn.cluster import DBSCAN
+
+        eps = self.config.barrel_eps if region.barrel else self.config.endcap_eps
+        model = DBSCAN(eps=eps, min_samples=self.config.min_samples, algorithm="kd_tree")
+        return model.fit(self.embed(uw, region)).labels_
