@@ -1,0 +1,48 @@
+# trackbench: from raw TrackML (or a simulation of it) to a fair comparison of track finders.
+#
+#   snakemake --cores all                                  the demo, config/config.yaml
+#   snakemake --cores all --configfile config/smoke.yaml   the same on tiny events
+#   snakemake --cores all --use-conda                      each rule in its own conda environment
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    run=config["run"],
+    sample="main|scan",
+    shard="[0-9]{4}",
+    tracker="[a-z][a-z0-9_]*",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/cluster.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/infer.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/plot.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        final_results(),
+
+
+onsuccess:
+    finish_run(workflow)
+
+
+onerror:
+    explain_failure(log)

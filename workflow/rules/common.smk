@@ -1,0 +1,195 @@
+# Helpers only: paths and numbers derived from the configuration. Nothing heavy is imported here,
+# because every cluster job parses this file again.
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from trackbench.config import check_config, read_schema
+from trackbench.digest import code_digest
+from trackbench.errors import TrackbenchError
+from trackbench.trackers.base import load_module
+
+try:
+    config.update(
+        check_config(config, read_schema(ROOT / "workflow/schemas/config.schema.yaml"))
+    )
+except TrackbenchError as error:
+    raise WorkflowError(str(error)) from None
+
+RUN = config["run"]
+DATA = config["data"]
+TRACKERS = list(config["trackers"])
+SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
+SPLITS = ["train", "val", "test"]
+FIGURES = [
+    "overview",
+    "efficiency",
+    "fake_rate",
+    "differences",
+    "attention",
+    "latency_pileup",
+    "latency_tiled",
+    "projection",
+    "event_display",
+    "simulation",
+]
+
+
+def events_per_split(sample):
+    """Number of events per split; the pile-up scan is all test events."""
+    scan = config["scan"]
+    return (
+        DATA["events"]
+        if sample == "main"
+        else {"test": scan["events"] * len(scan["pileup"])}
+    )
+
+
+def shard_events(sample):
+    """Events per shard; each shard of the pile-up scan is one pile-up."""
+    return DATA["shard_events"] if sample == "main" else config["scan"]["events"]
+
+
+def shards(sample):
+    """Shard names of a sample, "0000", "0001", ..."""
+    return [
+        f"{k:04d}"
+        for k in range(
+            -(-sum(events_per_split(sample).values()) // shard_events(sample))
+        )
+    ]
+
+
+def is_simulated(sample):
+    """The pile-up scan is always simulated, the main sample if its source says so."""
+    return sample == "scan" or DATA["source"] == "simulate"
+
+
+def simulation_settings(wildcards):
+    """SimulationConfig values of a shard."""
+    settings = {**DATA["simulate"], "seed": config["seed"]}
+    if wildcards.sample == "scan":
+        settings["pileup"] = config["scan"]["pileup"][int(wildcards.shard)]
+    return settings
+
+
+def event_numbers(wildcards):
+    """Event numbers of a simulated shard: main counts from 1, scan shard k from 100000 (k + 1)."""
+    size, shard = shard_events(wildcards.sample), int(wildcards.shard)
+    if wildcards.sample == "scan":
+        return [100000 * (shard + 1) + k for k in range(size)]
+    total = sum(events_per_split("main").values())
+    return list(range(1 + shard * size, 1 + min((shard + 1) * size, total)))
+
+
+def raw_source(wildcards):
+    """File whose presence says that the raw events of a shard are there."""
+    if is_simulated(wildcards.sample):
+        return f"results/{RUN}/events/{wildcards.sample}/shard-{wildcards.shard}/manifest.json"
+    if DATA["source"] == "kaggle":
+        return f"{DATA['kaggle']['directory']}/{DATA['kaggle']['archive']}"
+    return DATA["local"]["path"]
+
+
+def is_tuned(tracker):
+    """Trackers that declare tunable settings are tuned when validation events are set aside for it."""
+    tunable = bool(load_module(tracker).Tracker.search_space)
+    return tunable and min(config["tuning"]["events"], DATA["events"]["val"]) > 0
+
+
+def settings_file(tracker):
+    """File with the tuned settings of a tracker, or nothing if it is not tuned."""
+    return f"results/{RUN}/tuned/{tracker}.json" if is_tuned(tracker) else []
+
+
+def digest(script, *modules):
+    """Digest of the library code behind a script (see trackbench.digest)."""
+    return code_digest(ROOT / "workflow/scripts" / script, modules)
+
+
+def tracker_digest(script):
+    """The same for scripts that load the tracker named by the wildcard."""
+    return lambda wildcards: digest(script, f"trackbench.trackers.{wildcards.tracker}")
+
+
+def all_trackers_digest(script, names):
+    """The same for scripts that load several trackers."""
+    return digest(script, *(f"trackbench.trackers.{name}" for name in names))
+
+
+def figure_names():
+    """Figures of this run: those without input in this configuration are left out."""
+    absent = set()
+    if not is_simulated("main"):
+        absent.add("simulation")
+    if not config["scan"]["tiling"]:
+        absent.add("latency_tiled")
+    if not config["surfaces"]:
+        absent |= {"attention"}
+    if len(TRACKERS) < 2:
+        absent.add("differences")
+    return [name for name in FIGURES if name not in absent]
+
+
+def final_results():
+    """Everything `rule all` asks for."""
+    results = Path("results", RUN)
+    tables = ["metrics.csv", "summary.md", "summary.tex"]
+    if config["surfaces"]:
+        tables += ["surfaces.csv", "surfaces.md"]
+    if is_simulated("main"):
+        tables.append("simulation.csv")
+    return [
+        *(str(results / "tables" / name) for name in tables),
+        *(
+            str(results / "figures" / f"{name}.{kind}")
+            for name in figure_names()
+            for kind in ("pdf", "png", "csv")
+        ),
+        str(results / "figures" / "event_display_3d.html"),
+    ]
+
+
+def finish_run(workflow):
+    """Write the HTML report and print where everything is."""
+    results = ROOT / "results" / RUN if Path.cwd() == ROOT else Path("results", RUN)
+    files = [str(path) for path in workflow.configfiles]
+    # The report needs the finished run's records, so it is a second, short Snakemake call.
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--nolock",
+        "--quiet",
+        "all",
+    ]
+    command += ["--report", str(results / "report.html"), "--configfile", *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(
+            f"The report could not be written: {done.stderr.strip()[-2000:]}",
+            file=sys.stderr,
+        )
+    else:
+        print(f"Report:  {results / 'report.html'}", file=sys.stderr)
+    print(f"Tables:  {results / 'tables'}", file=sys.stderr)
+    print(f"Figures: {results / 'figures'}", file=sys.stderr)
+
+
+def explain_failure(log):
+    """Say what to do after a failed run."""
+    print(
+        f"The run stopped. The failing job's log is named above; the whole log is {log}.",
+        file=sys.stderr,
+    )
+    print(
+        "After mending the cause run the same command again: finished jobs are kept.",
+        file=sys.stderr,
+    )

@@ -1,0 +1,28 @@
+# Download of the real data. The rule runs only when data.source is kaggle.
+
+
+localrules:
+    download,
+
+
+rule download:
+    output:
+        archive="{directory}/{archive}.zip".format(
+            directory=DATA["kaggle"]["directory"],
+            archive=DATA["kaggle"]["archive"].removesuffix(".zip"),
+        ),
+    log:
+        "logs/download.log",
+    benchmark:
+        "results/benchmarks/download.tsv"
+    retries: 3
+    conda:
+        "../../envs/kaggle.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=720,
+    params:
+        code=digest("download.py"),
+    script:
+        "../scripts/download.py"

@@ -1,0 +1,80 @@
+# Labels and truth -> counts, matched particles and candidates per tracker -> one long table.
+
+
+rule evaluate:
+    input:
+        index="results/{run}/prepared/{sample}/index.csv",
+        tracks="results/{run}/tracks/{sample}/{tracker}.parquet",
+    output:
+        counts="results/{run}/metrics/{sample}/{tracker}-counts.csv",
+        particles="results/{run}/metrics/{sample}/{tracker}-particles.parquet",
+        candidates="results/{run}/metrics/{sample}/{tracker}-candidates.parquet",
+    log:
+        "logs/{run}/evaluate/{sample}-{tracker}.log",
+    benchmark:
+        "results/{run}/benchmarks/evaluate/{sample}-{tracker}.tsv"
+    conda:
+        "../../envs/light.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        code=digest("evaluate.py"),
+        selection=config["selection"],
+    script:
+        "../scripts/evaluate.py"
+
+
+rule tables:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+        counts=expand(
+            "results/{{run}}/metrics/main/{tracker}-counts.csv", tracker=TRACKERS
+        ),
+        particles=expand(
+            "results/{{run}}/metrics/main/{tracker}-particles.parquet",
+            tracker=TRACKERS,
+        ),
+        candidates=expand(
+            "results/{{run}}/metrics/main/{tracker}-candidates.parquet",
+            tracker=TRACKERS,
+        ),
+        timing=expand(
+            "results/{{run}}/tracks/main/{tracker}-timing.csv", tracker=TRACKERS
+        ),
+        runs=expand("results/{{run}}/tracks/main/{tracker}-run.json", tracker=TRACKERS),
+        published="config/published.csv",
+    output:
+        metrics=report(
+            "results/{run}/tables/metrics.csv",
+            caption="../report/metrics.rst",
+            category="Comparison",
+            labels={"content": "all metrics (long table)"},
+        ),
+        markdown=report(
+            "results/{run}/tables/summary.md",
+            caption="../report/summary.rst",
+            category="Comparison",
+            labels={"content": "summary table"},
+        ),
+        latex="results/{run}/tables/summary.tex",
+    log:
+        "logs/{run}/tables.log",
+    benchmark:
+        "results/{run}/benchmarks/tables.tsv"
+    conda:
+        "../../envs/light.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("tables.py"),
+        trackers=TRACKERS,
+        selection=config["selection"],
+        evaluation=config["evaluation"],
+        seed=config["seed"],
+    script:
+        "../scripts/tables.py"

@@ -1,0 +1,54 @@
+# Every tracker over the same test events, one process each: tracks, seconds per stage, peak memory.
+
+
+rule reconstruct:
+    input:
+        index="results/{run}/prepared/{sample}/index.csv",
+        settings=lambda wildcards: settings_file(wildcards.tracker),
+    output:
+        tracks="results/{run}/tracks/{sample}/{tracker}.parquet",
+        timing="results/{run}/tracks/{sample}/{tracker}-timing.csv",
+        run="results/{run}/tracks/{sample}/{tracker}-run.json",
+    log:
+        "logs/{run}/reconstruct/{sample}-{tracker}.log",
+    benchmark:
+        "results/{run}/benchmarks/reconstruct/{sample}-{tracker}.tsv"
+    conda:
+        "../../envs/cluster.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        code=tracker_digest("reconstruct.py"),
+        settings=lambda wildcards: config["trackers"][wildcards.tracker],
+        seed=config["seed"],
+        sectors=DATA["sectors"],
+        pad_to=DATA["pad_to"],
+    script:
+        "../scripts/reconstruct.py"
+
+
+rule reconstruct_tiled:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        settings=lambda wildcards: settings_file(wildcards.tracker),
+    output:
+        timing="results/{run}/tracks/tiled/{tracker}-timing.csv",
+    log:
+        "logs/{run}/reconstruct_tiled/{tracker}.log",
+    benchmark:
+        "results/{run}/benchmarks/reconstruct_tiled/{tracker}.tsv"
+    conda:
+        "../../envs/cluster.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        code=tracker_digest("reconstruct_tiled.py"),
+        settings=lambda wildcards: config["trackers"][wildcards.tracker],
+        seed=config["seed"],
+        sizes=config["scan"]["tiling"],
+    script:
+        "../scripts/reconstruct_tiled.py"

@@ -1,0 +1,260 @@
+# One rule per figure; each writes PDF, PNG and its numbers as CSV.
+
+
+rule plot_overview:
+    input:
+        metrics="results/{run}/tables/metrics.csv",
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        overview_pdf="results/{run}/figures/overview.pdf",
+        overview_png=report(
+            "results/{run}/figures/overview.png",
+            caption="../report/overview.rst",
+            category="Comparison",
+            labels={"content": "efficiency and fakes per tracker"},
+        ),
+        overview_csv="results/{run}/figures/overview.csv",
+        differences_pdf="results/{run}/figures/differences.pdf",
+        differences_png=report(
+            "results/{run}/figures/differences.png",
+            caption="../report/differences.rst",
+            category="Comparison",
+            labels={"content": "paired differences to the reference"},
+        ),
+        differences_csv="results/{run}/figures/differences.csv",
+    log:
+        "logs/{run}/plot_overview.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_overview.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_overview.py"),
+        trackers=TRACKERS,
+        selection=config["selection"],
+        reference=config["evaluation"]["reference"],
+    script:
+        "../scripts/plot_overview.py"
+
+
+rule plot_efficiency:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+        particles=expand(
+            "results/{{run}}/metrics/main/{tracker}-particles.parquet",
+            tracker=TRACKERS,
+        ),
+        candidates=expand(
+            "results/{{run}}/metrics/main/{tracker}-candidates.parquet",
+            tracker=TRACKERS,
+        ),
+    output:
+        efficiency_pdf="results/{run}/figures/efficiency.pdf",
+        efficiency_png=report(
+            "results/{run}/figures/efficiency.png",
+            caption="../report/efficiency.rst",
+            category="Comparison",
+            labels={"content": "efficiency"},
+        ),
+        efficiency_csv="results/{run}/figures/efficiency.csv",
+        fake_rate_pdf="results/{run}/figures/fake_rate.pdf",
+        fake_rate_png=report(
+            "results/{run}/figures/fake_rate.png",
+            caption="../report/fake_rate.rst",
+            category="Comparison",
+            labels={"content": "fake rate"},
+        ),
+        fake_rate_csv="results/{run}/figures/fake_rate.csv",
+    log:
+        "logs/{run}/plot_efficiency.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_efficiency.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_efficiency.py"),
+        trackers=TRACKERS,
+        selection=config["selection"],
+        reference=config["evaluation"]["reference"],
+        interval=config["evaluation"]["interval"],
+    script:
+        "../scripts/plot_efficiency.py"
+
+
+rule plot_attention:
+    input:
+        surfaces="results/{run}/tables/surfaces.csv",
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        pdf="results/{run}/figures/attention.pdf",
+        png=report(
+            "results/{run}/figures/attention.png",
+            caption="../report/attention.rst",
+            category="Surface projection",
+            labels={"content": "recon. ratio against attention"},
+        ),
+        csv="results/{run}/figures/attention.csv",
+    log:
+        "logs/{run}/plot_attention.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_attention.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_attention.py"),
+    script:
+        "../scripts/plot_attention.py"
+
+
+rule plot_latency:
+    input:
+        timing=expand(
+            "results/{{run}}/tracks/{sample}/{tracker}-timing.csv",
+            sample=SAMPLES,
+            tracker=TRACKERS,
+        ),
+        runs=expand("results/{{run}}/tracks/main/{tracker}-run.json", tracker=TRACKERS),
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        pdf="results/{run}/figures/latency_pileup.pdf",
+        png=report(
+            "results/{run}/figures/latency_pileup.png",
+            caption="../report/latency.rst",
+            category="Cost",
+            labels={"content": "time against hits, real pile-up scan"},
+        ),
+        csv="results/{run}/figures/latency_pileup.csv",
+    log:
+        "logs/{run}/plot_latency.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_latency.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_latency.py"),
+        trackers=TRACKERS,
+        samples=SAMPLES,
+    script:
+        "../scripts/plot_latency.py"
+
+
+rule plot_latency_tiled:
+    input:
+        timing=expand(
+            "results/{{run}}/tracks/tiled/{tracker}-timing.csv", tracker=TRACKERS
+        ),
+        runs=expand("results/{{run}}/tracks/main/{tracker}-run.json", tracker=TRACKERS),
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        pdf="results/{run}/figures/latency_tiled.pdf",
+        png=report(
+            "results/{run}/figures/latency_tiled.png",
+            caption="../report/latency_tiled.rst",
+            category="Cost",
+            labels={"content": "time against hits, tiled event"},
+        ),
+        csv="results/{run}/figures/latency_tiled.csv",
+    log:
+        "logs/{run}/plot_latency_tiled.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_latency_tiled.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_latency_tiled.py"),
+        trackers=TRACKERS,
+    script:
+        "../scripts/plot_latency_tiled.py"
+
+
+rule plot_projection:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        pdf="results/{run}/figures/projection.pdf",
+        png=report(
+            "results/{run}/figures/projection.png",
+            caption="../report/projection.rst",
+            category="Surface projection",
+            labels={"content": "projected hits"},
+        ),
+        csv="results/{run}/figures/projection.csv",
+    log:
+        "logs/{run}/plot_projection.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_projection.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_projection.py"),
+        selection=config["selection"],
+    script:
+        "../scripts/plot_projection.py"
+
+
+rule plot_display:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+        tracks=f"results/{{run}}/tracks/main/{config['evaluation']['reference']}.parquet",
+    output:
+        pdf="results/{run}/figures/event_display.pdf",
+        png=report(
+            "results/{run}/figures/event_display.png",
+            caption="../report/event_display.rst",
+            category="Event display",
+            labels={"content": "transverse and r-z view"},
+        ),
+        csv="results/{run}/figures/event_display.csv",
+        page=report(
+            "results/{run}/figures/event_display_3d.html",
+            caption="../report/event_display.rst",
+            category="Event display",
+            labels={"content": "interactive 3D page"},
+        ),
+    log:
+        "logs/{run}/plot_display.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_display.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_display.py"),
+        tracker=config["evaluation"]["reference"],
+        selection=config["selection"],
+    script:
+        "../scripts/plot_display.py"
