@@ -121,7 +121,7 @@ def _rate_figure(table, variable, y_label, header, reference, is_fake=False) -> 
     _set_rate_range(main, table, len(trackers), is_fake)
     if trackers:
         title = f"{'fiducial candidates' if is_fake else 'particles'}; integrated value in brackets"
-        main.legend(loc="upper left", ncols=2, title=title, alignment="left")
+        main.legend(loc="upper left", ncols=2, title=title, alignment="left", frameon=True)
     draw_header(main, header, "68.27 % Clopper-Pearson")
     if lower is not None:
         _draw_ratio(lower, table, trackers, reference, variable == "pt")
@@ -129,10 +129,12 @@ def _rate_figure(table, variable, y_label, header, reference, is_fake=False) -> 
     return figure
 
 
-def _draw_points(ax: Axes, table: pd.DataFrame, trackers: list[str], columns: tuple, is_log: bool) -> None:
+def _draw_points(ax: Axes, table: pd.DataFrame, trackers: list[str], columns: tuple, is_log: bool, skip="") -> None:
     """Draw one series per tracker, shifted inside the bin so that error bars do not hide each other."""
-    shifts = np.linspace(-0.25, 0.25, len(trackers)) if len(trackers) > 1 else np.zeros(1)
-    for tracker, shift in zip(trackers, shifts, strict=False):
+    shifts = np.linspace(-0.25, 0.25, len(trackers)) if len(trackers) > 1 else np.zeros(len(trackers))
+    for tracker, shift in zip(trackers, shifts, strict=True):
+        if tracker == skip:
+            continue
         mine = table[table["tracker"] == tracker]
         total = mine.loc[mine["bin"] == "all"].iloc[0]
         rows = _inside(mine)
@@ -169,7 +171,7 @@ def _draw_ratio(ax: Axes, table: pd.DataFrame, trackers: list[str], reference: s
     lo, hi = (rows[name].to_numpy(np.float64) for name in ("ratio_lo", "ratio_hi"))
     ax.stairs(hi, edges, baseline=lo, fill=True, color=tracker_style(reference).color, alpha=0.25, linewidth=0)
     ax.axhline(1.0, color=tracker_style(reference).color, linewidth=1)
-    _draw_points(ax, table, [t for t in trackers if t != reference], ("ratio", "ratio_lo", "ratio_hi"), is_log)
+    _draw_points(ax, table, trackers, ("ratio", "ratio_lo", "ratio_hi"), is_log, skip=reference)
     ax.set_ylabel(f"Ratio to\n{reference}", loc="center", fontsize=12)
 
 

@@ -142,20 +142,35 @@ def new_figure(width: float = 8.0, height: float = 6.0) -> Figure:
     return figure
 
 
-def draw_header(ax: Axes, header: Header | None, extra: str = "") -> None:
+def pretty(text: str) -> str:
+    """Typeset a selection written as plain text: ``pT >= 0.9 GeV, |eta| < 4`` gets its symbols."""
+    for plain, symbol in (("pT", r"$p_\mathrm{T}$"), ("|eta|", r"$|\eta|$"), (">=", "\u2265"), ("<=", "\u2264")):
+        text = text.replace(plain, symbol)
+    return text
+
+
+def draw_header(ax: Axes, header: Header | None, extra: str = "", right: Axes | None = None) -> None:
     """Write the header above ``ax``: sample (bold) left, pile-up and events right, selection below.
 
     extra: further text for the second line, after the selection
+    right: axes at whose right end the header ends, default ``ax``
     """
     header = header or Header()
-    second = ";  ".join(part for part in (header.selection, header.note, extra) if part)
+    second = pretty(";  ".join(part for part in (header.selection, header.note, extra) if part))
     lines = second.count("\n") + 1 if second else 0
     offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes
     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
-    ax.annotate(header.sample, (0, 1), (0, offset), fontweight="bold", **options)
-    ax.annotate(header.details(), (1, 1), (0, offset), ha="right", fontsize=13, **options)
-    if second:
-        ax.annotate(second, (0, 1), (0, 6), fontsize=11, linespacing=1.15, **options)
+    texts = [
+        ax.annotate(header.sample, (0, 1), (0, offset), fontweight="bold", **options),
+        (right or ax).annotate(header.details(), (1, 1), (0, offset), ha="right", fontsize=13, **options),
+        ax.annotate(second, (0, 1), (0, 6), fontsize=11, linespacing=1.15, **options),
+    ]
+    # A long line must not squeeze the axes below it: keep the texts out of the layout, reserve the height.
+    for text in texts:
+        text.set_in_layout(False)
+    layout = ax.figure.get_layout_engine()
+    if layout is not None:
+        layout.set(rect=(0, 0, 1, 1 - (offset + 18) / 72 / ax.figure.get_figheight()))
 
 
 def draw_note(ax: Axes, text: str) -> None:
