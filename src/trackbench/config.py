@@ -20,7 +20,9 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
     from trackbench.trackers.base import build_config
 
     complete = with_defaults(config, schema)
-    errors = sorted(Draft202012Validator(schema).iter_errors(complete), key=lambda e: (len(e.path), list(map(str, e.path))))
+    errors = sorted(
+        Draft202012Validator(schema).iter_errors(complete), key=lambda e: (len(e.path), list(map(str, e.path)))
+    )
     if errors:
         raise ConfigError(_sentence(errors[0]))
     for name, settings in complete["trackers"].items():

@@ -1,0 +1,80 @@
+"""The configuration check: defaults, unknown keys, wrong types, unknown trackers."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trackbench.config import check_config, read_schema
+from trackbench.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
+MINIMAL = {"run": "x", "trackers": {"helix_hash": {}, "dbscan": {}}}
+
+
+def check(**changes):
+    config = copy.deepcopy(MINIMAL)
+    config.update(changes)
+    return check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "paper"])
+def test_shipped_configurations_are_valid(name):
+    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    assert check_config(config, SCHEMA)["run"] in {"demo", "smoke", "paper"}
+
+
+def test_defaults_are_filled_in_at_every_level():
+    complete = check()
+    assert complete["data"]["simulate"]["sigma_z"] == 5.5
+    assert complete["data"]["events"] == {"train": 0, "val": 1, "test": 4}
+    assert complete["selection"]["pt_min"] == 0.9
+
+
+def test_given_values_survive():
+    complete = check(data={"simulate": {"pileup": 7}})
+    assert complete["data"]["simulate"] == {
+        "pileup": 7, "hard_process": "ttbar", "sigma_z": 5.5, "hit_efficiency": 0.98, "noise_fraction": 0.15,
+        "cells": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trakcers": {}}, ["trakcers", "unknown key", "did you mean 'trackers'?"]),
+        ({"data": {"sorce": "local"}}, ["data.sorce", "unknown key", "did you mean 'source'?"]),
+        ({"data": {"simulate": {"pileup": "many"}}}, ["data.simulate.pileup", "'many'", "type number"]),
+        ({"data": {"simulate": {"pileup": -1}}}, ["data.simulate.pileup", "-1", "minimum"]),
+        ({"data": {"source": "web"}}, ["data.source", "'web'", "simulate, local, kaggle"]),
+        ({"trackers": {"helix_hsah": {}}}, ["helix_hsah", "does not exist", "did you mean 'helix_hash'?"]),
+        ({"trackers": {"helix_hash": {}, "dbscan": {"epss": 1}}}, ["trackers.dbscan.epss", "unknown key"]),
+        ({"trackers": {}}, ["trackers"]),
+        ({"trackers": {"dbscan": {}}}, ["evaluation.reference", "helix_hash", "dbscan"]),
+        ({"data": {"source": "local"}}, ["data.local.path", "empty"]),
+        ({"data": {"events": {"test": 0}}}, ["data.events.test", "at least 1"]),
+        ({"surfaces": {"nosuch": {}}}, ["nosuch", "does not exist"]),
+        ({"run": "Not Valid"}, ["run", "Not Valid"]),
+    ],
+)
+def test_each_mistake_is_one_clear_sentence(changes, words):
+    with pytest.raises(ConfigError) as caught:
+        check(**changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_every_option_is_documented():
+    text = (ROOT / "config/README.md").read_text()
+
+    def keys(schema, path=()):
+        for key, part in schema.get("properties", {}).items():
+            yield ".".join((*path, key))
+            yield from keys(part, (*path, key))
+
+    missing = [key for key in keys(SCHEMA) if f"`{key}`" not in text]
+    assert not missing
