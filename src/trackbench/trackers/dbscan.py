@@ -1,6 +1,7 @@
 """DBSCAN on the projected hits: chains of hits with at least ``min_samples`` neighbours within eps.
 
-Source: Ester et al., KDD 1996; implementation: scikit-learn. The defaults are tuned for double-majority
+Source: Ester et al., KDD 1996. Same labels as scikit-learn's DBSCAN, by a faster neighbour search on the
+surface (``layers/density.py``). The defaults are tuned for double-majority
 efficiency; for an attention mask see ``trackbench.surface_table``. In the barrel, DBSCAN percolates: a
 few tenths of a mm more in eps join most hits to one cluster.
 """
@@ -11,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from trackbench.geometry.projection import Region
+from trackbench.trackers.layers.density import dbscan, surface_grid
 from trackbench.trackers.layers.surfaces import SurfaceConfig, SurfaceTracker
 
 
@@ -48,9 +50,7 @@ class Tracker(SurfaceTracker):
     search_groups: ClassVar = (("barrel_eps", "barrel_w_scale"), ("endcap_eps", "endcap_radial_scale"))
 
     def label_region(self, uw: np.ndarray, region: Region) -> np.ndarray:
-        """DBSCAN labels of one region. Cost O(n log n) while neighbourhoods stay small."""
-        from sklearn.cluster import DBSCAN
-
+        """DBSCAN labels of one region. Cost O(n m) for m hits within eps of a hit."""
         eps = self.config.barrel_eps if region.barrel else self.config.endcap_eps
-        model = DBSCAN(eps=eps, min_samples=self.config.min_samples, algorithm="kd_tree")
-        return model.fit(self.embed(uw, region)).labels_
+        grid = surface_grid(self.embed(uw, region), region.barrel, eps)
+        return dbscan(grid, eps, self.config.min_samples)
