@@ -8,7 +8,11 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "config/config.yaml"
+# A configuration file given on the command line replaces the default one; merging the two would
+# leave no way to drop a tracker.
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -41,7 +45,7 @@ rule all:
 
 
 onsuccess:
-    finish_run(workflow)
+    finish_run()
 
 
 onerror:

@@ -57,10 +57,10 @@ def test_smoke_run_writes_report_tables_and_figures(smoke):
     assert len(report) > 1_000_000
     assert "TrackML" in report
     for kind in ("pdf", "png", "csv"):
-        assert (results / f"figures/efficiency.{kind}").stat().st_size > 100
+        assert (results / f"figures/efficiency_pt.{kind}").stat().st_size > 100
     table = pd.read_csv(results / "tables/metrics.csv")
-    columns = "tracker metric region value lo hi n_num n_den n_events selection definition_version source".split()
-    assert list(table.columns) == columns
+    columns = "tracker,metric,region,value,lo,hi,n_num,n_den,n_events,selection,definition_version,source"
+    assert ",".join(table.columns) == columns
     measured = table[(table["metric"] == "dm") & (table["source"].str.startswith("measured"))]
     assert set(measured["tracker"]) >= {"helix_hash", "dbscan", "grid_window"}
     best = measured[(measured["tracker"] == "helix_hash") & (measured["region"] == "all")]["value"].iloc[0]
@@ -82,8 +82,8 @@ def test_a_finished_run_has_nothing_left_to_do(smoke):
 @pytest.mark.parametrize(
     ("module", "rerun", "kept"),
     [
-        ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}, {"simulate", "reconstruct", "plot_efficiency"}),
-        ("plotting/style.mplstyle", {"plot_efficiency", "plot_overview"}, {"simulate", "tune", "evaluate", "tables"}),
+        ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}, {"simulate", "reconstruct", "plot_rates"}),
+        ("plotting/style.mplstyle", {"plot_rates", "plot_overview"}, {"simulate", "tune", "evaluate", "tables"}),
         ("evaluation/metrics.py", {"evaluate", "tune"}, {"simulate", "prepare", "generator"}),
         ("trackers/grid_window.py", {"reconstruct", "surfaces"}, {"simulate", "prepare", "tune"}),
     ],

@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
+from trackbench.files import write_json
 from trackbench.trackers.base import load_module
 
 try:
@@ -28,8 +29,11 @@ SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 SPLITS = ["train", "val", "test"]
 FIGURES = [
     "overview",
-    "efficiency",
-    "fake_rate",
+    *(
+        f"{kind}_{variable}"
+        for kind in ("efficiency", "fake_rate")
+        for variable in ("pt", "eta", "phi", "z0")
+    ),
     "differences",
     "attention",
     "latency_pileup",
@@ -155,11 +159,11 @@ def final_results():
     ]
 
 
-def finish_run(workflow):
+def finish_run():
     """Write the HTML report and print where everything is."""
-    results = ROOT / "results" / RUN if Path.cwd() == ROOT else Path("results", RUN)
-    files = [str(path) for path in workflow.configfiles]
-    # The report needs the finished run's records, so it is a second, short Snakemake call.
+    results = Path("results", RUN)
+    write_json(results / "config.json", config)
+    # The report needs the records of the finished run, so it is a second, short Snakemake call.
     command = [
         sys.executable,
         "-m",
@@ -167,14 +171,18 @@ def finish_run(workflow):
         "--snakefile",
         str(ROOT / "Snakefile"),
         "--nolock",
-        "--quiet",
-        "all",
     ]
-    command += ["--report", str(results / "report.html"), "--configfile", *files]
+    command += [
+        "--configfile",
+        str(results / "config.json"),
+        "--report",
+        str(results / "report.html"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
+        (results / "report.html").unlink(missing_ok=True)
         print(
-            f"The report could not be written: {done.stderr.strip()[-2000:]}",
+            f"The report could not be written:\n{done.stderr.strip()[-2000:]}",
             file=sys.stderr,
         )
     else:

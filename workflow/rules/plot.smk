@@ -42,39 +42,55 @@ rule plot_overview:
         "../scripts/plot_overview.py"
 
 
-rule plot_efficiency:
+rule plot_rates:
     input:
         index="results/{run}/prepared/main/index.csv",
         manifest="results/{run}/prepared/main/manifest.json",
-        particles=expand(
-            "results/{{run}}/metrics/main/{tracker}-particles.parquet",
+        frames=lambda wildcards: expand(
+            "results/{run}/metrics/main/{tracker}-{frame}.parquet",
+            run=wildcards.run,
             tracker=TRACKERS,
-        ),
-        candidates=expand(
-            "results/{{run}}/metrics/main/{tracker}-candidates.parquet",
-            tracker=TRACKERS,
+            frame="particles" if wildcards.kind == "efficiency" else "candidates",
         ),
     output:
-        efficiency_pdf="results/{run}/figures/efficiency.pdf",
-        efficiency_png=report(
-            "results/{run}/figures/efficiency.png",
-            caption="../report/efficiency.rst",
+        pt_pdf="results/{run}/figures/{kind}_pt.pdf",
+        pt_png=report(
+            "results/{run}/figures/{kind}_pt.png",
+            caption="../report/rates.rst",
             category="Comparison",
-            labels={"content": "efficiency"},
+            labels={"content": "{kind} against pT"},
         ),
-        efficiency_csv="results/{run}/figures/efficiency.csv",
-        fake_rate_pdf="results/{run}/figures/fake_rate.pdf",
-        fake_rate_png=report(
-            "results/{run}/figures/fake_rate.png",
-            caption="../report/fake_rate.rst",
+        pt_csv="results/{run}/figures/{kind}_pt.csv",
+        eta_pdf="results/{run}/figures/{kind}_eta.pdf",
+        eta_png=report(
+            "results/{run}/figures/{kind}_eta.png",
+            caption="../report/rates.rst",
             category="Comparison",
-            labels={"content": "fake rate"},
+            labels={"content": "{kind} against eta"},
         ),
-        fake_rate_csv="results/{run}/figures/fake_rate.csv",
+        eta_csv="results/{run}/figures/{kind}_eta.csv",
+        phi_pdf="results/{run}/figures/{kind}_phi.pdf",
+        phi_png=report(
+            "results/{run}/figures/{kind}_phi.png",
+            caption="../report/rates.rst",
+            category="Comparison",
+            labels={"content": "{kind} against phi"},
+        ),
+        phi_csv="results/{run}/figures/{kind}_phi.csv",
+        z0_pdf="results/{run}/figures/{kind}_z0.pdf",
+        z0_png=report(
+            "results/{run}/figures/{kind}_z0.png",
+            caption="../report/rates.rst",
+            category="Comparison",
+            labels={"content": "{kind} against z0"},
+        ),
+        z0_csv="results/{run}/figures/{kind}_z0.csv",
     log:
-        "logs/{run}/plot_efficiency.log",
+        "logs/{run}/plot_rates/{kind}.log",
     benchmark:
-        "results/{run}/benchmarks/plot_efficiency.tsv"
+        "results/{run}/benchmarks/plot_rates/{kind}.tsv"
+    wildcard_constraints:
+        kind="efficiency|fake_rate",
     conda:
         "../../envs/plots.yaml"
     threads: 1
@@ -82,13 +98,12 @@ rule plot_efficiency:
         mem_mb=3000,
         runtime=20,
     params:
-        code=digest("plot_efficiency.py"),
+        code=digest("plot_rates.py"),
         trackers=TRACKERS,
         selection=config["selection"],
         reference=config["evaluation"]["reference"],
-        interval=config["evaluation"]["interval"],
     script:
-        "../scripts/plot_efficiency.py"
+        "../scripts/plot_rates.py"
 
 
 rule plot_attention:

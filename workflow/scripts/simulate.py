@@ -1,0 +1,19 @@
+"""Simulate one shard of events."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(cache, manifest, settings, events):
+    from trackbench.simulation.config import SimulationConfig
+    from trackbench.simulation.simulate import simulate
+
+    simulate(SimulationConfig(**settings), events, Path(manifest).parent, cache_dir=Path(cache))
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input.cache, snakemake.output.manifest, snakemake.params.settings, snakemake.params.events)
