@@ -1,0 +1,138 @@
+"""What the subcommands share: finding events, reading and writing tracks files, progress."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
+
+from trackbench.errors import InputError, describe
+from trackbench.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+TRACKS_SUFFIX = "-tracks.csv"
+_PREFIX = re.compile(r"event(\d{9})")
+_PART_FILE = re.compile(r"(event\d{9})-\w+\.(csv|csv\.gz|parquet)")
+_PROGRESS_LOGGER = logging.getLogger("trackbench")
+
+
+def find_events(arguments: Iterable[str]) -> list[tuple[int, str]]:
+    """Resolve the EVENT arguments of the command line.
+
+    arguments: prefixes such as ``data/event000001000``, directories or zip files of events
+    Returns (event number, prefix) in the order given, directories sorted by event number.
+    Raises InputError if one is neither, holds no event, or an event number comes twice.
+    """
+    events: list[tuple[int, str]] = []
+    for argument in arguments:
+        events += _events_of(argument)
+    seen: dict[int, str] = {}
+    for event_id, prefix in events:
+        if event_id in seen:
+            what = f"event {event_id} is given twice, also as {seen[event_id]}"
+            raise InputError(describe(prefix, what, "each event once", "give the second one another output directory"))
+        seen[event_id] = prefix
+    return events
+
+
+def _events_of(argument: str) -> list[tuple[int, str]]:
+    from trackbench.data.reader import list_events
+
+    path = Path(argument)
+    if path.is_dir() or path.suffix == ".zip":
+        return [(event_id, str(prefix)) for event_id, prefix in list_events(path)]
+    part = _PART_FILE.fullmatch(path.name)
+    if part:
+        remedy = f"give the prefix {path.with_name(part[1])}"
+        raise InputError(describe(argument, "is one file of an event", "a prefix or a directory", remedy))
+    name = _PREFIX.fullmatch(path.name)
+    if not name:
+        expected = "a prefix such as data/event000001000 (nine digits) or a directory of events"
+        raise InputError(describe(argument, "is not an event", expected))
+    return [(int(name[1]), argument)]
+
+
+def progress(items: Iterable, what: str) -> Iterator:
+    """Iterate over ``items`` and show how far it is: a bar on a terminal, else one log line per item.
+
+    items: with a length where possible; what: word for one item, such as ``"event"``
+    """
+    if not _PROGRESS_LOGGER.isEnabledFor(logging.INFO):
+        yield from items
+    elif sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, unit=what, file=sys.stderr)
+    else:
+        total = f" of {len(items)}" if isinstance(items, Sized) else ""
+        for number, item in enumerate(items, 1):
+            logger.info("%s %d%s", what, number, total)
+            yield item
+
+
+def tracks_path(directory: str | Path, event_id: int) -> Path:
+    """Return the path of the tracks file of an event in ``directory``."""
+    return Path(directory) / f"event{event_id:09d}{TRACKS_SUFFIX}"
+
+
+def write_tracks(path: Path, hit_id, track_id) -> None:
+    """Write a tracks file, atomically.
+
+    hit_id, track_id: (n,) int64; track_id -1 = unassigned
+    """
+    import pandas as pd
+
+    with atomic_path(path) as temporary:
+        pd.DataFrame({"hit_id": hit_id, "track_id": track_id}).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_tracks(path: Path):
+    """Read a tracks file: a table with hit_id and track_id, int64, one row per hit.
+
+    Raises InputError if it cannot be read, a column is missing or not of integers, a hit_id comes twice,
+    or a track_id is below -1.
+    """
+    import numpy as np
+    import pandas as pd
+
+    remedy = "write it with trackbench reconstruct"
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise InputError(describe(path, f"cannot be read ({error})", "a tracks file", remedy)) from error
+    for name in ("hit_id", "track_id"):
+        if name not in frame:
+            raise InputError(describe(path, f"no column {name}", "columns hit_id and track_id", remedy))
+        if frame[name].dtype != np.int64:
+            raise InputError(describe(path, f"column {name} is {frame[name].dtype}", "integers", remedy))
+    repeated = frame.loc[frame["hit_id"].duplicated(), "hit_id"]
+    if len(repeated):
+        raise InputError(describe(path, f"{len(repeated)} duplicate hit_id (first {repeated.iloc[0]})", "unique"))
+    low = frame.loc[frame["track_id"] < -1]
+    if len(low):
+        what = f"track_id {low['track_id'].iloc[0]} at hit_id {low['hit_id'].iloc[0]}"
+        raise InputError(describe(path, what, "0 and above, or -1 for unassigned"))
+    return frame[["hit_id", "track_id"]]
+
+
+def labels_of(path: Path, all_hit_id, scored_hit_id):
+    """Read a tracks file and bring it into the order of the hits that are scored.
+
+    all_hit_id: (n_all,) int64, every hit of the event; a tracks file may name no other
+    scored_hit_id: (n,) int64, hits that are scored; each needs a row
+    Returns (n,) int64 labels, -1 = unassigned. Raises InputError as ``read_tracks``, and if the file
+    belongs to other hits.
+    """
+    import numpy as np
+
+    frame = read_tracks(path)
+    unknown = np.setdiff1d(frame["hit_id"], all_hit_id)
+    if unknown.size:
+        what = f"{unknown.size} hit_id that the event does not have (first {unknown[0]})"
+        raise InputError(describe(path, what, "the hits of the same event", "reconstruct this event again"))
+    missing = np.setdiff1d(scored_hit_id, frame["hit_id"])
+    if missing.size:
+        what = f"no row for {missing.size} hits (first hit_id {missing[0]})"
+        raise InputError(describe(path, what, "a row for each hit, with track_id -1 if it is unassigned"))
+    return frame.set_index("hit_id")["track_id"].reindex(scored_hit_id).to_numpy(np.int64)

@@ -1,0 +1,81 @@
+"""``trackbench simulate``: make TrackML-like events with Pythia8 and ACTS Fatras."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from trackbench.errors import ConfigError, describe
+from trackbench.simulation.config import HARD_PROCESSES, SimulationConfig
+
+DEFAULTS = SimulationConfig()
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers) -> None:
+    """Add the subcommand to the parser of the command."""
+    parser = subparsers.add_parser(
+        "simulate",
+        help="simulate events",
+        description="Simulate TrackML-like events: Pythia8, ACTS Fatras, digitisation, noise, weights.",
+        epilog="An event depends on its number, the seed and the options, not on --events or --workers.",
+    )
+    parser.add_argument("--events", type=int, required=True, metavar="N", help="number of events")
+    parser.add_argument("--pileup", type=float, required=True, metavar="MU", help="mean number of pile-up collisions")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory for the events")
+    parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="seed of the sample (default %(default)s)")
+    parser.add_argument("--first-event", type=int, default=1, metavar="N", help="number of the first event (default 1)")
+    parser.add_argument(
+        "--hard-process",
+        default=DEFAULTS.hard_process,
+        metavar="PROCESS",
+        help=f"hard collision of each event: {', '.join(HARD_PROCESSES)} (default %(default)s)",
+    )
+    parser.add_argument(
+        "--sigma-z",
+        type=float,
+        default=DEFAULTS.sigma_z,
+        metavar="MM",
+        help="spread of the collisions along the beam [mm] (default %(default)s)",
+    )
+    parser.add_argument(
+        "--hit-efficiency",
+        type=float,
+        default=DEFAULTS.hit_efficiency,
+        metavar="EPS",
+        help="probability that a hit is recorded (default %(default)s)",
+    )
+    parser.add_argument("--cells", action="store_true", help="write the cells file too")
+    parser.add_argument(
+        "--format", default="csv", choices=("csv", "csv.gz", "parquet"), help="file format (default %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default %(default)s)")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="directory of the generator's initialisation (default: .generator in --out)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Simulate the events into ``args.out``."""
+    for option in ("events", "workers"):
+        if getattr(args, option) < 1:
+            raise ConfigError(describe(f"--{option}", f"value {getattr(args, option)}", "at least 1"))
+    if args.first_event < 0:
+        raise ConfigError(describe("--first-event", f"value {args.first_event}", "at least 0"))
+    from trackbench.simulation.simulate import simulate_parallel
+
+    config = SimulationConfig(
+        pileup=args.pileup,
+        hard_process=args.hard_process,
+        sigma_z=args.sigma_z,
+        hit_efficiency=args.hit_efficiency,
+        cells=args.cells,
+        format=args.format,
+        seed=args.seed,
+    )
+    out = Path(args.out)
+    cache = Path(args.cache) if args.cache else out / ".generator"
+    event_ids = range(args.first_event, args.first_event + args.events)
+    simulate_parallel(config, event_ids, out, cache_dir=cache, workers=min(args.workers, args.events))
+    logger.info("%d events are in %s", args.events, out)
