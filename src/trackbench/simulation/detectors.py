@@ -1,0 +1,163 @@
+"""The TrackML ``detectors.csv`` table, built from the ACTS generic detector without any data file.
+
+The geometry (centres, rotations, sizes, thicknesses) comes from ACTS. Two things are not in it and are
+written here: the cell pitches of the published table, and TrackML's numbering of the endcap modules.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trackbench.errors import missing_extra
+from trackbench.geometry.detector import BARREL_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
+
+ROTATION_COLUMNS = [f"rot_{axis}{local}" for axis in "xyz" for local in "uvw"]
+DETECTOR_COLUMNS = [
+    *("volume_id", "layer_id", "module_id", "cx", "cy", "cz"),
+    *ROTATION_COLUMNS,
+    *("module_t", "module_minhu", "module_maxhu", "module_hv", "pitch_u", "pitch_v"),
+]
+
+# TrackML numbers the modules of a disc by azimuth in bins of equal width, and inside a bin outwards.
+# Neither bin number nor offset is documented: these reproduce the published numbering of every disc
+# (other pairs do so too; these keep the bin edges farthest from any module).
+# (bins in 2 pi, offset of the first edge from -pi in bins)
+_PIXEL_BINS, _SHORT_STRIP_BINS, _LONG_STRIP_BINS = (40, 0.0), (282, 0.16), (193, 0.83)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The modules of the detector, sorted by volume, layer, module.
+
+    table: the ``detectors.csv`` table, (18728, 21) [mm]
+    geometry_id: (18728,) uint64, identifier of the module in ACTS
+    tracking_geometry: the ACTS tracking geometry
+    owner: the ACTS detector object, kept alive because the geometry points into it
+    """
+
+    table: pd.DataFrame
+    geometry_id: np.ndarray
+    tracking_geometry: object
+    owner: object
+
+    def rows(self, geometry_id: np.ndarray) -> np.ndarray:
+        """Return the row of ``table`` of each ACTS identifier, -1 where it is no module. (n,) uint64 to int64."""
+        order = np.argsort(self.geometry_id)
+        known = self.geometry_id[order]
+        at = np.minimum(np.searchsorted(known, geometry_id), len(known) - 1)
+        return np.where(known[at] == geometry_id, order[at], -1)
+
+    def geometry_ids(self, volume_id: np.ndarray, layer_id: np.ndarray, module_id: np.ndarray) -> np.ndarray:
+        """Return the ACTS identifier of TrackML modules, 0 where there is no such module. (n,) uint64."""
+        key = _module_key(*(self.table[name].to_numpy() for name in ("volume_id", "layer_id", "module_id")))
+        wanted = _module_key(volume_id, layer_id, module_id)
+        at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        return np.where(key[at] == wanted, self.geometry_id[at], np.uint64(0))
+
+
+def _module_key(volume_id, layer_id, module_id) -> np.ndarray:
+    return (np.asarray(volume_id, np.int64) << 32) | (np.asarray(layer_id, np.int64) << 16) | np.asarray(module_id)
+
+
+def load_acts():
+    """Import and return (acts, acts.examples); raises MissingExtraError if pyacts is not installed."""
+    try:
+        import acts
+        import acts.examples
+    except ImportError as error:
+        raise missing_extra("acts", "simulate", "the simulation") from error
+    return acts, acts.examples
+
+
+@functools.cache
+def build_detector() -> Detector:
+    """Build the detector, once per process (about 1 CPU s)."""
+    acts, examples = load_acts()
+    owner = examples.GenericDetector(examples.GenericDetector.Config(logLevel=acts.logging.WARNING))
+    geometry = owner.trackingGeometry()
+    table = _surface_table(geometry, acts.GeometryContext.dangerouslyDefaultConstruct())
+    table["module_id"] = _module_numbers(table)
+    table = table.sort_values(["volume_id", "layer_id", "module_id"], ignore_index=True)
+    pitch = [_pitch(volume) for volume in table["volume_id"]]
+    table["pitch_u"], table["pitch_v"] = np.array(pitch, dtype=np.float64).T
+    return Detector(table[DETECTOR_COLUMNS], table["geometry_id"].to_numpy(np.uint64), geometry, owner)
+
+
+def build_detectors() -> pd.DataFrame:
+    """Build the TrackML ``detectors.csv`` table: 18,728 modules, columns ``DETECTOR_COLUMNS`` [mm].
+
+    Local axes: u, v in the module plane, w normal; global = rotation (u, v, w) + centre.
+    Raises MissingExtraError if pyacts is not installed.
+    """
+    return build_detector().table.copy()
+
+
+def _surface_table(geometry, context) -> pd.DataFrame:
+    """One row per sensitive surface of ACTS, with its own numbering in ``sensitive``."""
+    rows = []
+    for identifier, surface in geometry.geoIdSurfaceMap().items():
+        if identifier.sensitive == 0:
+            continue
+        centre, rotation = surface.center(context), surface.localToGlobalTransform(context).rotation
+        rows.append(
+            (
+                *(identifier.volume, identifier.layer, identifier.sensitive, identifier.value),
+                *(centre[i] for i in range(3)),
+                *(rotation[i, j] for i in range(3) for j in range(3)),
+                surface.thickness,
+                *_half_lengths(surface.bounds.values()),
+            )
+        )
+    ids = ["volume_id", "layer_id", "sensitive", "geometry_id"]
+    sizes = ["module_t", "module_minhu", "module_maxhu", "module_hv"]
+    table = pd.DataFrame(rows, columns=[*ids, "cx", "cy", "cz", *ROTATION_COLUMNS, *sizes])
+    return table.astype({"volume_id": "int64", "layer_id": "int64", "sensitive": "int64", "geometry_id": "uint64"})
+
+
+def _half_lengths(bounds) -> tuple[float, float, float]:
+    """Half length in u at low v, in u at high v, and in v: a trapezoid has 3 or 4 bounds, first negative never."""
+    values = list(bounds)
+    if values[0] < 0:  # rectangle: lower left corner, upper right corner
+        return values[2], values[2], values[3]
+    return values[0], values[1], values[2]
+
+
+def _pitch(volume_id: int) -> tuple[float, float]:
+    """Cell size (u, v) of the published table [mm]."""
+    if volume_id in PIXEL_VOLUMES:
+        return 0.05, 0.05625
+    if volume_id in SHORT_STRIP_VOLUMES:
+        return 0.08, 1.2
+    return 0.12, 10.8 if volume_id in BARREL_VOLUMES else 10.4
+
+
+def _module_numbers(table: pd.DataFrame) -> np.ndarray:
+    """TrackML module_id: ACTS' own number in barrels, the azimuth order of ``disc_order`` in endcaps."""
+    number = table["sensitive"].to_numpy(np.int64).copy()
+    discs = table[~table["volume_id"].isin(BARREL_VOLUMES)]
+    for (volume, _), disc in discs.groupby(["volume_id", "layer_id"]):
+        rows = disc.index.to_numpy()
+        order = disc_order(disc["cx"].to_numpy(), disc["cy"].to_numpy(), volume)
+        number[rows[order]] = np.arange(1, len(rows) + 1)
+    return number
+
+
+def disc_order(x: np.ndarray, y: np.ndarray, volume_id: int) -> np.ndarray:
+    """Return the order in which TrackML numbers the modules of one endcap disc.
+
+    x, y: (n,) centres of the modules of one disc [mm]
+    Returns (n,) int: positions, sorted by azimuth bin, then ring (outwards), then azimuth.
+    """
+    if volume_id in PIXEL_VOLUMES:
+        bins, offset = _PIXEL_BINS
+    elif volume_id in SHORT_STRIP_VOLUMES:
+        bins, offset = _SHORT_STRIP_BINS
+    else:
+        bins, offset = _LONG_STRIP_BINS
+    azimuth, ring = np.arctan2(y, x), np.round(np.hypot(x, y))
+    # Four pixel modules lie exactly on a bin edge (odd multiples of 45 degrees): in the published table
+    # those with x y > 0 belong to the bin above, the other two to the bin below.
+    nudged = azimuth + 1e-5 * np.sin(2 * azimuth)
+    return np.lexsort((azimuth, ring, np.floor((nudged / (2 * np.pi) + 0.5) * bins - offset)))
