@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.definitions import METRICS
@@ -82,7 +83,8 @@ def _draw_metric(ax: Axes, rows: pd.DataFrame) -> None:
         if np.isfinite(entry.value):
             _write_above(ax, f"{entry.value:.3f}", entry.value, entry.row)
     highest = np.nanmax(rows[["value", "hi"]].to_numpy(np.float64), initial=0.0)
-    ax.set_xlim(0.0, max(1.12 * highest, 0.02))
+    top = max(1.12 * highest, 0.02)
+    ax.set_xlim(-0.06 * top, top)  # room for the number above a value of 0
 
 
 def _write_above(ax: Axes, text: str, x: float, y: float) -> None:
@@ -97,7 +99,7 @@ def _finish_rows(axes: np.ndarray, names: list[str]) -> None:
         ax.grid(axis="x", color="0.9", linewidth=0.8)
         ax.locator_params(axis="x", nbins=5)
     axes[0].set_yticks(range(len(names)), names)
-    axes[0].minorticks_off()
+    axes[0].yaxis.set_minor_locator(NullLocator())
     axes[0].set_ylim(max(len(names), 1) - 0.4, -0.7)
     if not names:
         draw_note(axes[0], "no tracker to show")
@@ -131,7 +133,7 @@ def difference_figure(
         ax.errorbar([entry.value], [i], xerr=bars, color=style.color, marker=style.marker, markersize=9, linestyle="")
         text = f"{entry.value:+.3f} [{entry.lo:+.3f}, {entry.hi:+.3f}]".replace("-", "\N{MINUS SIGN}")
         _write_above(ax, text, entry.value, i)
-    reach = 1.35 * np.nanmax(np.abs(rows[["value", "lo", "hi"]].to_numpy(np.float64)), initial=0.01)
+    reach = 1.6 * np.nanmax(np.abs(rows[["value", "lo", "hi"]].to_numpy(np.float64)), initial=0.01)
     ax.set_xlim(-reach, reach)
     title = METRICS[metric].title if metric in METRICS else metric
     ax.set_xlabel(f"{title}: difference to {references[0] if references else 'the reference'}")

@@ -1,0 +1,132 @@
+"""Latency of all trackers against the number of hits, on real pile-up and on tiled events."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trackbench.errors import ConfigError, describe
+from trackbench.plotting.style import (
+    DAGGER,
+    Header,
+    check_columns,
+    draw_header,
+    draw_note,
+    new_figure,
+    styled,
+    tracker_style,
+)
+
+TIMING_COLUMNS = ("tracker", "sample", "n_hits", "stage")
+LATENCY_COLUMNS = ("protocol", "tracker", "sample", "n_hits", "n_calls", "median_ms", "lo_ms", "hi_ms", "p95_ms")
+QUOTED_COLUMNS = ("tracker", "n_hits", "latency_ms")
+CLOCKS = {"wall_s": "wall clock", "cpu_s": "CPU time"}
+
+
+def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") -> pd.DataFrame:
+    """Median latency and its spread for each tracker and sample.
+
+    timing: rows of all ``*-timing.csv`` with the columns ``tracker`` and ``sample`` added; tiled events
+        have one sample per size. Only rows with ``stage`` = "total" count.
+    protocol: "real pile-up" or "tiled", copied into the table
+    clock: "wall_s" or "cpu_s"
+    Returns ``LATENCY_COLUMNS`` plus ``exponent``: one row per tracker and sample with the median number
+    of hits, the median, 16 %, 84 % and 95 % quantiles [ms], and the slope of log(median) against
+    log(n_hits) of the tracker (NaN below two sizes). Raises ConfigError for a missing column or clock.
+    """
+    if clock not in CLOCKS:
+        raise ConfigError(describe("latency clock", f"'{clock}' is not known", "one of " + ", ".join(CLOCKS)))
+    check_columns("timing table", timing, (*TIMING_COLUMNS, clock))
+    total = timing[timing["stage"] == "total"]
+    rows = []
+    for (tracker, sample), calls in total.groupby(["tracker", "sample"], sort=True):
+        quantiles = np.quantile(1e3 * calls[clock].to_numpy(np.float64), (0.5, 0.16, 0.84, 0.95))
+        rows.append((protocol, tracker, sample, float(calls["n_hits"].median()), len(calls), *quantiles))
+    table = pd.DataFrame(rows, columns=list(LATENCY_COLUMNS))
+    table = table.sort_values(["tracker", "n_hits", "sample"], ignore_index=True)
+    slope = {tracker: _exponent(mine) for tracker, mine in table.groupby("tracker")}
+    return table.assign(exponent=table["tracker"].map(slope).astype(np.float64))
+
+
+def _exponent(table: pd.DataFrame) -> float:
+    usable = table[(table["n_hits"] > 0) & (table["median_ms"] > 0)]
+    if usable["n_hits"].nunique() < 2:
+        return float("nan")
+    return float(np.polyfit(np.log(usable["n_hits"]), np.log(usable["median_ms"]), 1)[0])
+
+
+@styled
+def latency_figure(
+    timing: dict[str, pd.DataFrame],
+    statement: str,
+    clock: str = "wall_s",
+    quoted: pd.DataFrame | None = None,
+    header: Header | None = None,
+) -> tuple[Figure, pd.DataFrame]:
+    """Median latency with its 16-84 % range against the number of hits, one panel per protocol.
+
+    timing: protocol ("real pile-up", "tiled") -> timing rows, see ``latency_table``
+    statement: what the reader must know: device, precision, threads, warm-up; written in the figure
+    clock: "wall_s" or "cpu_s"
+    quoted: published numbers with ``QUOTED_COLUMNS``: open markers and a dagger, in every panel
+    Returns the figure and ``latency_table`` of all protocols (quoted rows: protocol "quoted"). Raises
+    ConfigError for a missing column or an empty statement.
+    """
+    if not statement:
+        raise ConfigError(describe("latency statement", "empty", "device, precision, threads and warm-up"))
+    tables = {name: latency_table(frame, name, clock) for name, frame in timing.items()}
+    figure = new_figure(8.0 if len(tables) < 2 else 13.0, 6.5)
+    axes = np.atleast_1d(figure.subplots(1, max(len(tables), 1), sharey=True))
+    drawn = [table for table in tables.values() if len(table)]
+    if quoted is not None:
+        drawn.append(_quoted_rows(quoted))
+    for ax, (name, table) in zip(axes, tables.items(), strict=False):
+        _draw_panel(ax, name, table, drawn[-1] if quoted is not None else None)
+    table = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(columns=[*LATENCY_COLUMNS, "exponent"])
+    if len(table) == 0:
+        draw_note(axes[0], "no timing to show")
+    _set_ranges(axes, table)
+    axes[0].set_ylabel(f"Latency per event [ms], {CLOCKS[clock]}")
+    note = statement + "\nmedian, bars 16-84 %" + (f", {DAGGER} quoted: other device" if quoted is not None else "")
+    draw_header(axes[0], header, note, right=axes[-1])
+    return figure, table
+
+
+def _quoted_rows(quoted: pd.DataFrame) -> pd.DataFrame:
+    check_columns("quoted latencies", quoted, QUOTED_COLUMNS)
+    table = pd.DataFrame({"protocol": "quoted", "tracker": quoted["tracker"], "n_hits": quoted["n_hits"]})
+    return table.assign(median_ms=quoted["latency_ms"].astype(np.float64))
+
+
+def _draw_panel(ax: Axes, protocol: str, table: pd.DataFrame, quoted: pd.DataFrame | None) -> None:
+    for tracker, mine in table.groupby("tracker", sort=True):
+        style = tracker_style(tracker)
+        value = mine["median_ms"].to_numpy()
+        bars = np.clip([value - mine["lo_ms"], mine["hi_ms"] - value], 0, None)
+        slope = mine["exponent"].iloc[0]
+        label = tracker if np.isnan(slope) else rf"{tracker} ($\propto N^{{{slope:.2f}}}$)"
+        options = {"color": style.color, "marker": style.marker, "label": label, "linewidth": 1.2}
+        ax.errorbar(mine["n_hits"], value, yerr=bars, **options)
+    if quoted is not None:
+        for tracker, mine in quoted.groupby("tracker", sort=True):
+            style = tracker_style(tracker)
+            options = {"color": style.color, "marker": style.marker, "markerfacecolor": "white", "linestyle": ":"}
+            ax.errorbar(mine["n_hits"], mine["median_ms"], label=f"{tracker} {DAGGER}", **options)
+    if len(table) or quoted is not None:
+        ax.legend(loc="upper left", ncols=2, title=f"{protocol} events", alignment="left", fontsize=11, frameon=True)
+    ax.set_xlabel("Number of hits")
+
+
+def _set_ranges(axes: np.ndarray, table: pd.DataFrame) -> None:
+    """Logarithmic axes; the upper part is left to the legend."""
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+    values = table[["median_ms", "lo_ms", "hi_ms"]].to_numpy(np.float64) if len(table) else np.array([1.0])
+    values = values[values > 0]
+    if values.size == 0:
+        return
+    low, high = np.log10(values.min()) - 0.2, np.log10(values.max()) + 0.2
+    rows = max((len(ax.get_legend_handles_labels()[0]) + 1) // 2 + 1 for ax in axes)
+    share = min(0.055 * rows + 0.02, 0.6)  # of the height, for the legend
+    axes[0].set_ylim(10**low, 10 ** (low + (high - low) / (1 - share)))
