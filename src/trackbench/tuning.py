@@ -1,0 +1,125 @@
+"""Tune the settings of a tracker for double-majority efficiency on validation events, and keep the whole scan."""
+
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from trackbench.data.hits import Hits
+from trackbench.data.truth import Truth
+from trackbench.errors import ConfigError, InputError, describe
+from trackbench.evaluation.metrics import evaluate_event
+from trackbench.evaluation.selection import TruthSelection
+from trackbench.files import write_json
+from trackbench.trackers.base import build_tracker, load_module
+
+log = logging.getLogger(__name__)
+
+
+def tune(
+    name: str,
+    base_settings: dict | None,
+    val_events: Sequence[tuple[Hits, Truth]],
+    selection: TruthSelection | None = None,
+    max_settings: int | None = None,
+    seed: int = 0,
+) -> dict:
+    """Find the settings with the highest pooled DM efficiency; equal ones: fewer fakes, then first tried.
+
+    name: tracker; its ``search_space`` (option -> values) is searched exhaustively. Where the tracker names
+        ``search_groups`` of options that act on different hits, one group is searched after the other, the
+        earlier ones at their best, which replaces the product of their sizes by the sum
+    base_settings: options that are given and therefore not tuned
+    val_events: hits and truth, row by row; never the events that are quoted
+    max_settings: at most so many settings, drawn with the seed from each group in proportion; None = all
+    seed: of the tracker and of that draw
+    Returns {"tracker", "settings" (base and chosen ones), "tried", "events" (event_id), "dm", "scan"}; each
+    entry of "scan" has settings, dm, fake_rate (None without a denominator), n_found and n_targets.
+    Raises InputError without events, ConfigError for a bad setting.
+    """
+    if not val_events:
+        raise InputError(describe(f"tuning of {name}", "no validation events", "at least one"))
+    if max_settings is not None and max_settings < 1:
+        raise ConfigError(describe("max_settings", f"value {max_settings}", "at least 1"))
+    base, tracker = dict(base_settings or {}), load_module(name).Tracker
+    space = {option: values for option, values in tracker.search_space.items() if option not in base}
+    groups = _groups(space, getattr(tracker, "search_groups", ()))
+    limits = _limits([_size(space, group) for group in groups], max_settings)
+    settings, scan, best = base, [], None
+    for number, (group, limit) in enumerate(zip(groups, limits, strict=True)):
+        best = None
+        for values in _choices(space, group, limit, np.random.default_rng([seed, number])):
+            entry = _measure(name, {**settings, **values}, val_events, selection, seed)
+            scan.append(entry)
+            if best is None or _rank(entry) > _rank(best):
+                best = entry
+        settings = best["settings"]
+    if best is None:
+        best = _measure(name, settings, val_events, selection, seed)
+        scan.append(best)
+    log.info("%s: DM %.4f with %s, best of %d settings", name, best["dm"] or 0.0, settings, len(scan))
+    return {
+        "tracker": name,
+        "settings": best["settings"],
+        "tried": len(scan),
+        "events": [int(hits.event_id) for hits, _ in val_events],
+        "dm": best["dm"],
+        "scan": scan,
+    }
+
+
+def write(path: str | os.PathLike, result: dict) -> None:
+    """Write the result of ``tune`` as JSON, atomically."""
+    write_json(path, result)
+
+
+def _groups(space: dict, groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Options to tune, group by group; those in no group come last, together."""
+    chosen = [[option for option in group if option in space] for group in groups]
+    named = {option for group in chosen for option in group}
+    chosen.append([option for option in space if option not in named])
+    return [group for group in chosen if group]
+
+
+def _size(space: dict, group: list[str]) -> int:
+    return int(np.prod([len(space[option]) for option in group]))
+
+
+def _limits(sizes: list[int], max_settings: int | None) -> list[int]:
+    total = sum(sizes)
+    if max_settings is None or total <= max_settings:
+        return sizes
+    return [max(size * max_settings // total, 1) for size in sizes]
+
+
+def _choices(space: dict, group: list[str], limit: int, rng: np.random.Generator) -> list[dict]:
+    every = [
+        dict(zip(group, values, strict=True)) for values in itertools.product(*(space[option] for option in group))
+    ]
+    kept = np.sort(rng.choice(len(every), size=limit, replace=False)) if limit < len(every) else range(len(every))
+    return [every[index] for index in kept]
+
+
+def _measure(name: str, settings: dict, events, selection, seed: int) -> dict:
+    tracker = build_tracker(name, settings, seed)
+    total = np.zeros((2, 2), dtype=np.int64)
+    for hits, truth in events:
+        counts = evaluate_event(tracker.reconstruct(hits), truth, selection).counts
+        total += np.array([counts["dm"], counts["fake_rate"]], dtype=np.int64)
+    (found, targets), (fakes, candidates) = total.tolist()
+    entry = {
+        "settings": settings,
+        "dm": found / targets if targets else None,
+        "fake_rate": fakes / candidates if candidates else None,
+        "n_found": found,
+        "n_targets": targets,
+    }
+    log.debug("%s %s: DM %s, fake rate %s", name, settings, entry["dm"], entry["fake_rate"])
+    return entry
+
+
+def _rank(entry: dict) -> tuple[float, float]:
+    # No candidate at all means no fake, but also no track: it never wins by its fakes.
+    return (entry["n_found"], -1.0 if entry["fake_rate"] is None else -entry["fake_rate"])
