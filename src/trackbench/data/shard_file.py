@@ -1,0 +1,169 @@
+"""One prepared shard on disk: a hits and a particles Parquet file with one row group per event.
+
+What the index and the manifest need travels as JSON in the Parquet metadata of both files.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+
+from trackbench.data.hits import HIT_COLUMNS, Hits
+from trackbench.data.truth import PARTICLE_COLUMNS, Truth
+from trackbench.errors import InputError, describe
+from trackbench.files import atomic_path
+
+PREPARE_AGAIN = "remove it and prepare again"
+
+_HITS_NAME = re.compile(r"shard-(.+)-hits\.parquet")
+_FLOATS = {"x", "y", "z", "weight", "pt", "eta", "phi", "vx", "vy", "vz"}
+_KEY = b"trackbench"
+
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, pa.float64() if name in _FLOATS else pa.int64()) for name in names])
+
+
+HITS_SCHEMA = _schema(("event_id", *HIT_COLUMNS, "particle_id", "weight"))
+PARTICLES_SCHEMA = _schema(("event_id", *PARTICLE_COLUMNS))
+
+
+class ShardWriter:
+    """Writes the two files of a shard event by event, so that memory holds one event."""
+
+    def __init__(self, hits_file: pa_parquet.ParquetWriter, particles_file: pa_parquet.ParquetWriter):
+        self._files = (hits_file, particles_file)
+
+    def add(self, hits: Hits, truth: Truth) -> str:
+        """Append an event. Returns the SHA-256 of its numbers, whatever the compression."""
+        digest = hashlib.sha256()
+        tables = (_hits_table(hits, truth), _particles_table(truth))
+        for file, table in zip(self._files, tables, strict=True):
+            for name, column in zip(table.schema.names, table.columns, strict=True):
+                digest.update(name.encode())
+                digest.update(column.to_numpy().tobytes())
+            file.write_table(table, row_group_size=max(len(table), 1))
+        return digest.hexdigest()
+
+    def set_metadata(self, metadata: dict) -> None:
+        """Store ``metadata`` (plain values) in both files."""
+        for file in self._files:
+            file.add_key_value_metadata({_KEY: json.dumps(metadata, sort_keys=True).encode()})
+
+
+@contextmanager
+def shard_writer(out_hits: str | Path, out_particles: str | Path) -> Iterator[ShardWriter]:
+    """Open both files of a shard for writing; they appear only if the block succeeds."""
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with (
+        atomic_path(out_hits) as hits_path,
+        atomic_path(out_particles) as particles_path,
+        pa_parquet.ParquetWriter(hits_path, HITS_SCHEMA, **options) as hits_file,
+        pa_parquet.ParquetWriter(particles_path, PARTICLES_SCHEMA, **options) as particles_file,
+    ):
+        yield ShardWriter(hits_file, particles_file)
+
+
+class Shard:
+    """A shard opened for reading.
+
+    hits_path: its hits file, ``shard-<name>-hits.parquet``; the particles file lies beside it
+    Raises InputError, here and in every method, if a file is missing, damaged or not a shard.
+    """
+
+    def __init__(self, hits_path: str | Path):
+        self.path = Path(hits_path)
+        match = _HITS_NAME.fullmatch(self.path.name)
+        if not match:
+            raise InputError(describe(self.path, "not a shard by its name", "shard-<k>-hits.parquet"))
+        self.name = match[1]
+        self.particles_path = self.path.with_name(f"shard-{self.name}-particles.parquet")
+        self._hits = _open(self.path, HITS_SCHEMA)
+        self._particles = _open(self.particles_path, PARTICLES_SCHEMA)
+        self.metadata = _metadata(self.path, self._hits)
+        if self.metadata != _metadata(self.particles_path, self._particles):
+            what = "does not belong to the particles file beside it"
+            raise InputError(describe(self.path, what, "two files of one job", PREPARE_AGAIN))
+
+    @property
+    def events(self) -> list[dict]:
+        """Records of the events, in file order: event_id, n_hits, sha256 and so on."""
+        return self.metadata["events"]
+
+    def hits_frame(self, row: int) -> pd.DataFrame:
+        """Hits of the ``row``-th event, with particle_id and weight."""
+        return _read_row_group(self.path, self._hits, row)
+
+    def particles_frame(self, row: int) -> pd.DataFrame:
+        """``Truth.particles`` of the ``row``-th event."""
+        return _read_row_group(self.particles_path, self._particles, row).drop(columns="event_id")
+
+    def read(self, row: int) -> tuple[Hits, Truth]:
+        """Hits and truth of the ``row``-th event."""
+        event_id = self.events[row]["event_id"]
+        frame = self.hits_frame(row)
+        hits = Hits.from_frame(frame, event_id)
+        ids, weight = frame["particle_id"].to_numpy(np.int64), frame["weight"].to_numpy(np.float64)
+        return hits, Truth(hits.hit_id, ids, weight, self.particles_frame(row), event_id)
+
+
+def _hits_table(hits: Hits, truth: Truth) -> pa.Table:
+    columns = {
+        "event_id": np.full(len(hits), hits.event_id, dtype=np.int64),
+        "hit_id": hits.hit_id,
+        **{name: np.ascontiguousarray(hits.xyz[:, i]) for i, name in enumerate("xyz")},
+        "volume_id": hits.volume_id,
+        "layer_id": hits.layer_id,
+        "module_id": hits.module_id,
+        "particle_id": truth.particle_id,
+        "weight": truth.weight,
+    }
+    return pa.table(columns, schema=HITS_SCHEMA)
+
+
+def _particles_table(truth: Truth) -> pa.Table:
+    columns = {name: truth.particles[name].to_numpy() for name in PARTICLE_COLUMNS}
+    event_id = np.full(len(truth.particles), truth.event_id, dtype=np.int64)
+    return pa.table({"event_id": event_id, **columns}, schema=PARTICLES_SCHEMA)
+
+
+def _open(path: Path, schema: pa.Schema) -> pa_parquet.ParquetFile:
+    try:
+        file = pa_parquet.ParquetFile(path, page_checksum_verification=True)
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if names != schema.names:
+        wanted = "columns " + ", ".join(schema.names)
+        raise InputError(describe(path, "columns " + ", ".join(names), wanted, PREPARE_AGAIN))
+    return file
+
+
+def _metadata(path: Path, file: pa_parquet.ParquetFile) -> dict:
+    try:
+        metadata = json.loads(file.metadata.metadata[_KEY])
+        is_consistent = len(metadata["events"]) == file.num_row_groups
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not is_consistent:
+        raise InputError(describe(path, "its list of events does not match its content", "", PREPARE_AGAIN))
+    return metadata
+
+
+def _read_row_group(path: Path, file: pa_parquet.ParquetFile, row: int) -> pd.DataFrame:
+    try:
+        return file.read_row_group(row, use_threads=False).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return InputError(describe(path, f"missing or damaged shard ({reason})", "a complete file", PREPARE_AGAIN))
