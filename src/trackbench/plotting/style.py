@@ -160,9 +160,10 @@ def draw_header(ax: Axes, header: Header | None, extra: str = "", right: Axes | 
     lines = second.count("\n") + 1 if second else 0
     offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes
     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
+    end = {**options, "xycoords": ((right or ax).transAxes, ax.transAxes)}
     texts = [
         ax.annotate(header.sample, (0, 1), (0, offset), fontweight="bold", **options),
-        (right or ax).annotate(header.details(), (1, 1), (0, offset), ha="right", fontsize=13, **options),
+        (right or ax).annotate(header.details(), (1, 1), (0, offset), ha="right", fontsize=13, **end),
         ax.annotate(second, (0, 1), (0, 6), fontsize=11, linespacing=1.15, **options),
     ]
     # A long line must not squeeze the axes below it: keep the texts out of the layout, reserve the height.
