@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 TRACKS_SUFFIX = "-tracks.csv"
 _PREFIX = re.compile(r"event(\d{9})")
 _PART_FILE = re.compile(r"(event\d{9})-\w+\.(csv|csv\.gz|parquet)")
+_TRACKS_FILE = re.compile(r"event(\d{9})-tracks\.csv")
 _PROGRESS_LOGGER = logging.getLogger("trackbench")
 
 
@@ -74,6 +75,22 @@ def progress(items: Iterable, what: str) -> Iterator:
 def tracks_path(directory: str | Path, event_id: int) -> Path:
     """Return the path of the tracks file of an event in ``directory``."""
     return Path(directory) / f"event{event_id:09d}{TRACKS_SUFFIX}"
+
+
+def tracks_events(directory: str | Path) -> set[int]:
+    """Return the numbers of the events that have a tracks file in ``directory``.
+
+    Raises InputError if there is no such directory or no tracks file in it.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(describe(directory, "no such directory", "a directory of tracks files"))
+    found = (_TRACKS_FILE.fullmatch(path.name) for path in directory.iterdir())
+    events = {int(match[1]) for match in found if match}
+    if not events:
+        expected = "files such as event000001000-tracks.csv"
+        raise InputError(describe(directory, "no tracks files", expected, "run trackbench reconstruct"))
+    return events
 
 
 def write_tracks(path: Path, hit_id, track_id) -> None:

@@ -10,10 +10,10 @@ import os
 import sys
 
 import trackbench
-from trackbench.cli import reconstruct, simulate, trackers
+from trackbench.cli import display, evaluate, reconstruct, simulate, trackers
 from trackbench.errors import TrackbenchError
 
-COMMANDS = (simulate, trackers, reconstruct)
+COMMANDS = (simulate, trackers, reconstruct, evaluate, display)
 
 USAGE_ERROR = 2  # exit code of every error a user can cause, the same as argparse's own
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     with SystemExit(2) on a wrong option. Any other exception is a defect of trackbench and is not hidden.
     """
     args = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="trackbench: %(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("trackbench").setLevel(logging.WARNING if args.quiet else logging.INFO)
+    _start_logging(logging.WARNING if args.quiet else logging.INFO)
     try:
         args.run(args)
         sys.stdout.flush()
@@ -55,6 +54,21 @@ def main(argv: list[str] | None = None) -> int:
         print("trackbench: interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+class _Formatter(logging.Formatter):
+    """Progress is plain text; warnings and worse say what they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        return f"trackbench: {level}{record.message}"
+
+
+def _start_logging(level: int) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("trackbench").setLevel(level)
 
 
 def _report_os_error(error: OSError) -> int:

@@ -1,10 +1,12 @@
 """``trackbench simulate``: make TrackML-like events with Pythia8 and ACTS Fatras."""
 
 import argparse
+import dataclasses
+import json
 import logging
 from pathlib import Path
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import ConfigError, InputError, describe
 from trackbench.simulation.config import HARD_PROCESSES, SimulationConfig
 
 DEFAULTS = SimulationConfig()
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
             raise ConfigError(describe(f"--{option}", f"value {getattr(args, option)}", "at least 1"))
     if args.first_event < 0:
         raise ConfigError(describe("--first-event", f"value {args.first_event}", "at least 0"))
+    from trackbench.simulation.output import write_manifest
     from trackbench.simulation.simulate import simulate_parallel
 
     config = SimulationConfig(
@@ -77,5 +80,29 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out)
     cache = Path(args.cache) if args.cache else out / ".generator"
     event_ids = range(args.first_event, args.first_event + args.events)
-    simulate_parallel(config, event_ids, out, cache_dir=cache, workers=min(args.workers, args.events))
-    logger.info("%d events are in %s", args.events, out)
+    earlier = events_already_there(out, config)
+    simulate_parallel(config, event_ids, out, cache_dir=cache, workers=args.workers)
+    if earlier:
+        write_manifest(out, config, sorted({*earlier, *event_ids}))
+    logger.info("%d events are in %s", len({*earlier, *event_ids}), out)
+
+
+def events_already_there(directory: Path, config: SimulationConfig) -> list[int]:
+    """Return the numbers of the events that an earlier call with the same settings left in ``directory``.
+
+    Raises InputError if the directory holds events with other settings: one sample has one manifest.
+    """
+    path = directory / "manifest.json"
+    if not path.exists():
+        return []
+    remedy = "choose another --out"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        earlier = [int(event_id) for event_id in manifest["event_ids"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(describe(path, f"cannot be read ({error})", "a manifest of trackbench", remedy)) from error
+    for name, value in dataclasses.asdict(config).items():
+        if manifest.get(name) != value:
+            what = f"the events there have {name} = {manifest.get(name)!r}"
+            raise InputError(describe(directory, what, f"{value!r} as asked for now", remedy))
+    return earlier

@@ -1,0 +1,192 @@
+"""``trackbench evaluate``: score tracks files against the truth, several trackers side by side."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from trackbench.cli.events import find_events, labels_of, progress, tracks_events, tracks_path
+from trackbench.errors import InputError, describe
+
+# The rows of the printed table; --json has all metrics.
+HEADLINE = (
+    "dm",
+    "technical",
+    "perfect",
+    "lhc",
+    "fake_rate",
+    "fake_dm",
+    "fake_all",
+    "dup_rate",
+    "trackml_score",
+    "fit_accuracy",
+    "coverage",
+    "n_hits",
+    "n_targets",
+    "n_candidates",
+)
+# From here on intervals come from resampling events: particles of one event are correlated.
+BOOTSTRAP_EVENTS = 20
+SELECTION_OPTIONS = ("pt_min", "pt_operator", "eta_max", "eta_operator", "min_layers", "layer_rule", "min_cluster_size")
+
+
+def add_parser(subparsers) -> None:
+    """Add the subcommand to the parser of the command."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="score tracks files against the truth",
+        description="Score tracks files against the truth, pooled over events, one column per directory."
+        " Every directory must have every event, so that columns compare.",
+    )
+    parser.add_argument("--truth", required=True, metavar="DIR", help="directory or zip of events with truth")
+    parser.add_argument(
+        "--tracks", required=True, nargs="+", metavar="DIR", help="directories of tracks files, one per tracker"
+    )
+    parser.add_argument("--json", action="store_true", help="all metrics as JSON instead of the table")
+    parser.add_argument("--full-detector", action="store_true", help="score all hits instead of the pixel hits")
+    parser.add_argument("--partial", action="store_true", help="score only the events that every tracks DIR has")
+    selection = parser.add_argument_group("which particles count (default: the headline selection)")
+    selection.add_argument("--pt-min", type=float, metavar="GEV", help="smallest transverse momentum [GeV]")
+    selection.add_argument("--pt-operator", metavar="OP", help="'>=' or '>'")
+    selection.add_argument("--eta-max", type=float, metavar="ETA", help="largest |eta|, inf = no cut")
+    selection.add_argument("--eta-operator", metavar="OP", help="'<' or '<='")
+    selection.add_argument("--min-layers", type=int, metavar="N", help="smallest number of what --layer-rule counts")
+    selection.add_argument("--layer-rule", metavar="RULE", help="volume_layer, layer_id or hits")
+    selection.add_argument("--min-cluster-size", type=int, metavar="N", help="candidates with fewer hits do not count")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score every tracks directory and print the table or JSON."""
+    from trackbench.data.prepare import DataSelection
+    from trackbench.evaluation.definitions import DEFINITION_VERSION
+    from trackbench.evaluation.selection import TruthSelection
+
+    options = {name: getattr(args, name) for name in SELECTION_OPTIONS}
+    selection = TruthSelection(**{name: value for name, value in options.items() if value is not None})
+    data = DataSelection(detector="full" if args.full_detector else "pixel")
+    events = events_to_score(args.truth, args.tracks, args.partial)
+    counts = score_events(events, args.tracks, data, selection)
+    result = {
+        "truth": args.truth,
+        "hits": data.label(),
+        "selection": selection.label(),
+        "n_events": len(events),
+        "definition_version": DEFINITION_VERSION,
+        "intervals": interval_method(len(events)),
+        "tracks": {directory: summarise(counts[directory]) for directory in args.tracks},
+    }
+    print(json.dumps(result, indent=2, allow_nan=False) if args.json else format_table(result))
+
+
+def events_to_score(truth: str, directories: list[str], partial: bool) -> list[tuple[int, str]]:
+    """Return (event number, prefix) of the events to score.
+
+    partial: take the events that ``truth`` and all directories have; else every directory must have every
+        event and no other, or the columns of the table would not be about the same events
+    Raises InputError if that is not so, if no event is left, or a directory is given twice.
+    """
+    for directory in directories:
+        if directories.count(directory) > 1:
+            raise InputError(describe(f"--tracks {directory}", "given twice", "each directory once"))
+    events = dict(find_events([truth]))
+    available = {directory: tracks_events(directory) for directory in directories}
+    if partial:
+        common = set(events).intersection(*available.values())
+        if not common:
+            raise InputError(describe(truth, "no event that all tracks directories have", "at least one"))
+        return [(event_id, prefix) for event_id, prefix in events.items() if event_id in common]
+    for directory, found in available.items():
+        missing, unknown = sorted(set(events) - found), sorted(found - set(events))
+        if missing:
+            what = (
+                f"no tracks of {len(missing)} of {len(events)} events (first {tracks_path(directory, missing[0]).name})"
+            )
+            remedy = "reconstruct them, or use --partial to score the events that all have"
+            raise InputError(describe(directory, what, f"the events of {truth}", remedy))
+        if unknown:
+            what = f"tracks of {len(unknown)} events without truth (first event {unknown[0]})"
+            raise InputError(describe(directory, what, f"the events of {truth}", "use --partial to leave them out"))
+    return list(events.items())
+
+
+def score_events(events: list[tuple[int, str]], directories: list[str], data, selection) -> dict[str, dict]:
+    """Score all directories, reading each event once.
+
+    data: DataSelection; selection: TruthSelection
+    Returns directory -> metric -> list of (numerator, denominator) per event.
+    """
+    from trackbench.data.prepare import RAW_PARTS, build_event
+    from trackbench.data.reader import read_event
+    from trackbench.evaluation.metrics import evaluate_event
+
+    counts: dict[str, dict] = {directory: {} for directory in directories}
+    for event_id, prefix in progress(events, "event"):
+        frames = read_event(prefix, RAW_PARTS)
+        hits, truth = build_event(frames, data, event_id)
+        for directory in directories:
+            labels = labels_of(tracks_path(directory, event_id), frames[0]["hit_id"].to_numpy(), hits.hit_id)
+            for metric, pair in evaluate_event(labels, truth, selection).counts.items():
+                counts[directory].setdefault(metric, []).append(pair)
+    return counts
+
+
+def summarise(counts: dict[str, list[tuple[float, float]]]) -> dict[str, dict]:
+    """Pool counts over events. Returns metric -> value, lo, hi, num, den; None where there is no number.
+
+    lo, hi: 68 % interval, by ``interval_method``; counts such as "n_hits" are means per event.
+    """
+    return {metric: _pooled(metric, pairs) for metric, pairs in counts.items()}
+
+
+def _pooled(metric: str, pairs: list[tuple[float, float]]) -> dict:
+    import numpy as np
+
+    from trackbench.evaluation.definitions import METRICS
+    from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap
+
+    num, den = np.array(pairs, dtype=np.float64).T
+    total_num, total_den = num.sum(), den.sum()
+    value, lo, hi = (total_num / total_den if total_den else math.nan), math.nan, math.nan
+    if len(pairs) >= BOOTSTRAP_EVENTS:
+        lo, hi = event_bootstrap(num, den)
+    elif METRICS[metric].kind == "binomial":
+        lo, hi = clopper_pearson(total_num, total_den)
+    numbers = {"value": value, "lo": lo, "hi": hi, "num": total_num, "den": total_den}
+    return {name: None if math.isnan(number) else float(number) for name, number in numbers.items()}
+
+
+def interval_method(n_events: int) -> str:
+    """Say in words where the intervals come from."""
+    if n_events >= BOOTSTRAP_EVENTS:
+        return "68.27 % bootstrap over events"
+    return f"68.27 % Clopper-Pearson for k of n, none otherwise (bootstrap from {BOOTSTRAP_EVENTS} events on)"
+
+
+def format_table(result: dict) -> str:
+    """Return the headline metrics as aligned text, one column per tracks directory."""
+    from trackbench.evaluation.definitions import METRICS
+
+    directories = list(result["tracks"])
+    names = [Path(directory).name for directory in directories]
+    if len(set(names)) < len(names):
+        names = directories
+    rows = [["", *names]]
+    for metric in HEADLINE:
+        cells = (_cell(result["tracks"][directory][metric], METRICS[metric].kind) for directory in directories)
+        rows.append([METRICS[metric].title, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * len(max(lines, key=len)))
+    events = f"{result['n_events']} event" + ("s" if result["n_events"] != 1 else "")
+    notes = [f"{events} pooled; {result['hits']}; particles: {result['selection']}", f"[ ]: {result['intervals']}"]
+    return "\n".join([*lines, "", *notes])
+
+
+def _cell(entry: dict, kind: str) -> str:
+    if entry["value"] is None:
+        return "-"
+    if kind == "count":
+        return f"{entry['value']:.1f}"
+    interval = "" if entry["lo"] is None else f" [{entry['lo']:.4f}, {entry['hi']:.4f}]"
+    return f"{entry['value']:.4f}{interval}"
