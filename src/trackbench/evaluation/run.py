@@ -1,0 +1,131 @@
+"""Evaluate a file of track candidates: tracks and truth in, the tables of one tracker out."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from trackbench.data.hits import Hits
+from trackbench.data.truth import Truth
+from trackbench.errors import InputError, describe
+from trackbench.evaluation.metrics import EventResult, evaluate_event
+from trackbench.evaluation.selection import TruthSelection
+from trackbench.files import atomic_path
+
+TRACK_COLUMNS = ("event_id", "hit_id", "track_id")
+logger = logging.getLogger(__name__)
+
+
+def read_tracks(path: str | os.PathLike) -> dict[int, pd.DataFrame]:
+    """Read a tracks file (parquet, or csv by its suffix) into one table per event.
+
+    Returns event_id -> table with int64 ``hit_id track_id`` sorted by hit_id; negative track_id = unassigned.
+    Raises InputError for a file that cannot be read, missing columns, other types or duplicate hits.
+    """
+    frame = _read_table(path)
+    missing = [name for name in TRACK_COLUMNS if name not in frame]
+    if missing:
+        raise InputError(describe(path, f"no column {missing[0]}", "columns " + ", ".join(TRACK_COLUMNS)))
+    for name in TRACK_COLUMNS:
+        if len(frame) and not pd.api.types.is_integer_dtype(frame[name]):
+            raise InputError(describe(path, f"column {name} is {frame[name].dtype}", "integers"))
+    frame = frame[list(TRACK_COLUMNS)].astype("int64").sort_values(["event_id", "hit_id"], kind="stable")
+    repeated = frame[frame.duplicated(["event_id", "hit_id"])]
+    if len(repeated):
+        event, hit = repeated.iloc[0][["event_id", "hit_id"]]
+        raise InputError(describe(path, f"{len(repeated)} duplicate hit_id (first {hit} of event {event})", "unique"))
+    groups = frame.groupby("event_id", sort=True)
+    return {int(event): group[["hit_id", "track_id"]].reset_index(drop=True) for event, group in groups}
+
+
+def match_labels(tracks: pd.DataFrame, hit_id: np.ndarray, where: str = "tracks") -> np.ndarray:
+    """Put the labels of a tracks table into the order of the event's hits.
+
+    tracks: ``hit_id track_id``, sorted by hit_id, unique; hit_id: (n,) hits of the event
+    where: what to name in an error
+    Returns (n,) int64. Raises InputError unless both hold exactly the same hits.
+    """
+    given = tracks["hit_id"].to_numpy()
+    order = np.argsort(hit_id, kind="stable")
+    if not np.array_equal(given, hit_id[order]):
+        lacking = np.setdiff1d(hit_id, given)
+        extra = np.setdiff1d(given, hit_id)
+        what = f"{lacking.size} hits of the event are missing and {extra.size} are not in the event"
+        example = np.concatenate([lacking, extra])[:1]
+        first = f" (first hit_id {example[0]})" if example.size else ""
+        remedy = "reconstruct the same prepared events that are evaluated"
+        raise InputError(describe(where, what + first, "one row per hit of the event", remedy))
+    labels = np.empty(len(hit_id), dtype=np.int64)
+    labels[order] = tracks["track_id"].to_numpy()
+    return labels
+
+
+def evaluate_tracks(
+    tracks: str | os.PathLike,
+    events: Iterable[tuple[Hits, Truth]],
+    selection: TruthSelection,
+    out_counts: str | os.PathLike,
+    out_particles: str | os.PathLike,
+    out_candidates: str | os.PathLike,
+) -> None:
+    """Evaluate every event and write the counts (csv), particles and candidates (parquet) tables.
+
+    tracks: file of ``read_tracks``
+    events: hits and truth of exactly the events in ``tracks``; padding (``valid`` False) is ignored
+    Raises InputError if events or hits of the two do not agree; then nothing is written.
+    """
+    results = list(_evaluate_all(tracks, events, selection))
+    if not results:
+        raise InputError(describe(tracks, "holds no events", "at least one event to evaluate"))
+    counts = [(result.event_id, metric, num, den) for result in results for metric, (num, den) in result.counts.items()]
+    table = pd.DataFrame(counts, columns=["event_id", "metric", "num", "den"])
+    with atomic_path(out_counts) as temporary:
+        table.to_csv(temporary, index=False)
+    for path, name in ((out_particles, "particles"), (out_candidates, "candidates")):
+        with atomic_path(path) as temporary:
+            pd.concat([getattr(r, name) for r in results], ignore_index=True).to_parquet(temporary, index=False)
+
+
+def _evaluate_all(tracks, events, selection: TruthSelection) -> Iterator[EventResult]:
+    by_event = read_tracks(tracks)
+    remaining = set(by_event)
+    for hits, truth in events:
+        truth = _valid_truth(hits, truth)
+        if truth.event_id not in remaining:
+            what = f"event {truth.event_id} is not there or was given twice"
+            raise InputError(describe(tracks, what, "one reconstruction of each event"))
+        remaining.remove(truth.event_id)
+        where = f"{tracks}, event {truth.event_id}"
+        labels = match_labels(by_event.pop(truth.event_id), truth.hit_id, where)
+        result = evaluate_event(labels, truth, selection)
+        logger.info("event %d: DM %.4f of %d targets", truth.event_id, result.value("dm"), result.counts["dm"][1])
+        yield result
+    if remaining:
+        what = f"{len(remaining)} events without truth (first {min(remaining)})"
+        raise InputError(describe(tracks, what, "exactly the events that are evaluated"))
+
+
+def _valid_truth(hits: Hits, truth: Truth) -> Truth:
+    """Truth of the real hits. Raises InputError if hits and truth are not row by row the same."""
+    if hits.event_id != truth.event_id or not np.array_equal(hits.hit_id, truth.hit_id):
+        where = f"event {hits.event_id}"
+        raise InputError(describe(where, f"hits and truth (of event {truth.event_id}) differ", "the same hit_id rows"))
+    if hits.valid.all():
+        return truth
+    keep = hits.valid
+    return replace(truth, hit_id=truth.hit_id[keep], particle_id=truth.particle_id[keep], weight=truth.weight[keep])
+
+
+def _read_table(path: str | os.PathLike) -> pd.DataFrame:
+    import pyarrow
+
+    try:
+        if str(path).endswith((".csv", ".csv.gz")):
+            return pd.read_csv(path)
+        return pd.read_parquet(path)
+    except (OSError, ValueError, EOFError, pyarrow.ArrowException) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(describe(path, f"cannot be read ({first_line.rstrip('.')})", "a tracks table")) from error

@@ -1,0 +1,221 @@
+"""Run one tracker over events and measure it: labels, time per stage, memory, first call apart.
+
+Memory is that of the calling process, so run one tracker per process (the workflow does).
+"""
+
+import dataclasses
+import logging
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from trackbench import __version__
+from trackbench.data.hits import Hits
+from trackbench.errors import InputError, describe
+from trackbench.files import atomic_path, write_json
+from trackbench.trackers.base import Timer, TrackerBase
+
+logger = logging.getLogger(__name__)
+
+TIMING_COLUMNS = ("event_id", "n_hits", "stage", "wall_s", "cpu_s")
+# Versions worth recording if they took part; distribution names by import name.
+_PACKAGES = {
+    "hdbscan": "hdbscan",
+    "numba": "numba",
+    "numpy": "numpy",
+    "pandas": "pandas",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+}
+
+
+def run_tracker(
+    tracker: TrackerBase,
+    events: Iterable[tuple[Hits, object]],
+    out_tracks: str | os.PathLike,
+    out_timing: str | os.PathLike,
+    out_run: str | os.PathLike,
+    warmup: int = 1,
+    threads: int | None = None,
+) -> None:
+    """Reconstruct every event and write the tracks (parquet), timing (csv) and run (json) files.
+
+    tracker: from ``build_tracker``
+    events: tuples that start with the hits of an event; only the hits reach the tracker
+    warmup: untimed calls on the first event, before it is timed like all others. The very first call,
+        which may compile kernels or load weights, is reported apart as ``first_call_s``.
+    threads: number of threads the tracker was given, for the record (default: CPUs of this process)
+    ``total`` is the time around ``reconstruct`` from host arrays to host labels; what the stages do not
+    account for is its difference to their sum. Nothing is written if a call fails.
+    Raises InputError if there are no events or an event_id appears twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.int64()) for name in ("event_id", "hit_id", "track_id")])
+    measurement = _Measurement(tracker)
+    with atomic_path(out_tracks) as temporary:
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for hits in _hits_of(events):
+                if not measurement.timed_events:
+                    measurement.warm_up(hits, warmup)
+                labels = measurement.time(hits)
+                real = hits.valid
+                event_id = np.full(int(real.sum()), hits.event_id, dtype=np.int64)
+                writer.write_table(pa.table([event_id, hits.hit_id[real], labels[real]], schema=schema))
+        if not measurement.timed_events:
+            raise InputError(describe("events", "there are none", "at least one event to reconstruct"))
+        _write_timing(out_timing, measurement.rows)
+        write_json(out_run, {**_describe_run(tracker, threads), "warmup": warmup, **measurement.summary()})
+
+
+class _Measurement:
+    """Call a tracker, keeping time, memory and whether repeated calls agree."""
+
+    def __init__(self, tracker: TrackerBase):
+        self.tracker = tracker
+        self.rows: list[tuple] = []
+        self.timed_events: set[int] = set()
+        self.first_call_s: float | None = None
+        self.peak_mb = self.warm_peak_mb = 0.0
+        self.loaded_mb: float | None = None
+        self.warm_labels: np.ndarray | None = None
+        self.repeatable: bool | None = None
+
+    def warm_up(self, hits: Hits, calls: int) -> None:
+        """Call the tracker without recording stages."""
+        for _ in range(calls):
+            self.warm_labels = self._call(hits, Timer())[0]
+
+    def time(self, hits: Hits) -> np.ndarray:
+        """Reconstruct one event and record its time. Returns the labels, (n,) int64."""
+        if hits.event_id in self.timed_events:
+            raise InputError(describe("events", f"event {hits.event_id} appears twice", "unique event_id"))
+        self.timed_events.add(hits.event_id)
+        timer = Timer()
+        labels, wall, cpu = self._call(hits, timer)
+        n_hits = int(hits.valid.sum())
+        self.rows.append((hits.event_id, n_hits, "total", wall, cpu))
+        self.rows += [(hits.event_id, n_hits, stage, timer.wall[stage], timer.cpu[stage]) for stage in timer.wall]
+        if self.warm_labels is not None:
+            self.repeatable = np.array_equal(labels, self.warm_labels)
+            self.warm_labels = None
+            if not self.repeatable:
+                logger.warning("event %d: two calls with the same seed gave different tracks", hits.event_id)
+        logger.info("event %d: %d hits, %.3f s", hits.event_id, n_hits, wall)
+        return labels
+
+    def summary(self) -> dict:
+        """Return what belongs into the run file."""
+        return {
+            "events": len(self.timed_events),
+            "first_call_s": self.first_call_s,
+            "peak_memory_mb": round(self.peak_mb, 2),
+            "peak_memory_warm_mb": round(self.warm_peak_mb, 2),
+            "repeatable": self.repeatable,
+        }
+
+    def _call(self, hits: Hits, timer: Timer) -> tuple[np.ndarray, float, float]:
+        before = _resident_mb()
+        if self.loaded_mb is None:
+            self.loaded_mb = before
+        _reset_peak()
+        wall, cpu = time.perf_counter(), time.process_time()
+        labels = self.tracker.reconstruct(hits, timer)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        peak = _peak_mb()
+        self.peak_mb = max(self.peak_mb, peak - self.loaded_mb)
+        if self.first_call_s is None:
+            self.first_call_s = wall
+        else:
+            self.warm_peak_mb = max(self.warm_peak_mb, peak - before)
+        return labels, wall, cpu
+
+
+def _hits_of(events: Iterable[tuple[Hits, object]]):
+    """Take the hits out of the event tuples, with a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    for event in tqdm(events, unit="event", disable=not sys.stderr.isatty()):
+        yield event[0]
+
+
+def _write_timing(path: str | os.PathLike, rows: list[tuple]) -> None:
+    import pandas as pd
+
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=list(TIMING_COLUMNS)).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _describe_run(tracker: TrackerBase, threads: int | None) -> dict:
+    config = tracker.config
+    return {
+        "tracker": type(tracker).__module__.rpartition(".")[2],
+        "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},
+        "seed": tracker.seed,
+        "threads": threads or _n_cpus(),
+        "device": str(getattr(tracker, "device", "cpu")),
+        "precision": str(getattr(tracker, "precision", "float64")),
+        "machine": {"cpu": _cpu_model(), "cpus": _n_cpus(), "system": platform.system(), "arch": platform.machine()},
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    loaded = {name: distribution for name, distribution in _PACKAGES.items() if name in sys.modules}
+    found = {"python": platform.python_version(), "trackbench": __version__}
+    return found | {distribution: metadata.version(distribution) for distribution in loaded.values()}
+
+
+def _n_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _status_mb(key: str) -> float | None:
+    """Read one memory entry of this process from Linux' /proc, None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith(key + ":")]
+    return int(values[0]) / 1024 if values else None
+
+
+def _max_rss_mb() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1024 if sys.platform != "darwin" else used / 1024**2  # macOS counts bytes
+
+
+def _resident_mb() -> float:
+    current = _status_mb("VmRSS")
+    return _max_rss_mb() if current is None else current
+
+
+def _peak_mb() -> float:
+    peak = _status_mb("VmHWM")
+    return _max_rss_mb() if peak is None else peak
+
+
+def _reset_peak() -> None:
+    """Let the peak start anew at the current memory, so that loading data does not count (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        logger.debug("peak memory cannot be reset: it includes everything since the start")

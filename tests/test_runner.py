@@ -1,0 +1,257 @@
+"""Running a tracker and evaluating its tracks: files, measurements, errors."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from toys import toy_event
+
+from trackbench.data.hits import Hits
+from trackbench.errors import InputError
+from trackbench.evaluation import TruthSelection, evaluate_event
+from trackbench.evaluation.run import evaluate_tracks, match_labels, read_tracks
+from trackbench.runner import run_tracker
+from trackbench.trackers.base import TrackerBase
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the tracker below."""
+
+    bins: int = 40
+
+
+class AzimuthTracker(TrackerBase):
+    """Labels hits by bins in azimuth; keeps what it was given and how often."""
+
+    def __init__(self, config=None, seed=0):
+        super().__init__(config or Config(), seed)
+        self.calls = []
+
+    def find_tracks(self, hits, timer):
+        self.calls.append(hits)
+        with timer.stage("clustering"):
+            phi = np.arctan2(hits.xyz[:, 1], hits.xyz[:, 0])
+            labels = np.floor((phi + np.pi) / (2 * np.pi) * self.config.bins).astype(int)
+        with timer.stage("postprocess"):
+            labels[np.bincount(labels, minlength=self.config.bins + 1)[labels] < 3] = -1
+        return labels
+
+
+class MemoryTracker(AzimuthTracker):
+    """Touches 200 MB in its first call and 60 MB in every other."""
+
+    def find_tracks(self, hits, timer):
+        np.ones((60 if self.calls else 200) * 131072).sum()
+        return super().find_tracks(hits, timer)
+
+
+class ChangingTracker(AzimuthTracker):
+    """Gives other tracks in every call."""
+
+    def find_tracks(self, hits, timer):
+        return np.full(len(hits), -1) if self.calls else super().find_tracks(hits, timer)
+
+
+class FailingTracker(AzimuthTracker):
+    """Fails on the second event."""
+
+    def find_tracks(self, hits, timer):
+        if hits.event_id == 2:
+            raise RuntimeError("no more")
+        return super().find_tracks(hits, timer)
+
+
+@pytest.fixture
+def events():
+    return [toy_event(seed=i, event_id=i) for i in (1, 2, 3)]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    names = {"out_tracks": "t.parquet", "out_timing": "t-timing.csv", "out_run": "t-run.json"}
+    return {key: tmp_path / name for key, name in names.items()}
+
+
+@pytest.fixture
+def tables(tmp_path):
+    names = {"out_counts": "c.csv", "out_particles": "p.parquet", "out_candidates": "k.parquet"}
+    return {key: tmp_path / "metrics" / name for key, name in names.items()}
+
+
+def test_files_of_a_run(events, paths):
+    tracker = AzimuthTracker(seed=4)
+    run_tracker(tracker, events, **paths, warmup=2, threads=1)
+    tracks = pd.read_parquet(paths["out_tracks"])
+    assert list(tracks.columns) == ["event_id", "hit_id", "track_id"]
+    assert (tracks.dtypes == "int64").all()
+    assert tracks["event_id"].unique().tolist() == [1, 2, 3]
+    for hits, _ in events:
+        part = tracks[tracks["event_id"] == hits.event_id]
+        np.testing.assert_array_equal(part["hit_id"], hits.hit_id)
+        np.testing.assert_array_equal(part["track_id"], AzimuthTracker().reconstruct(hits))
+    assert (tracks["track_id"] == -1).any()
+    run = json.loads(paths["out_run"].read_text())
+    assert run["settings"] == {"bins": 40}
+    assert (run["seed"], run["threads"], run["warmup"], run["events"]) == (4, 1, 2, 3)
+    assert run["first_call_s"] > 0
+    assert run["repeatable"] is True
+    assert run["versions"]["numpy"] == np.__version__
+    assert run["machine"]["cpus"] >= 1
+
+
+def test_timing_file(events, paths):
+    tracker = AzimuthTracker()
+    run_tracker(tracker, events, **paths, warmup=2)
+    assert len(tracker.calls) == 5  # two warm-up calls, then every event once
+    timing = pd.read_csv(paths["out_timing"])
+    assert list(timing.columns) == ["event_id", "n_hits", "stage", "wall_s", "cpu_s"]
+    assert timing["stage"].tolist() == ["total", "clustering", "postprocess"] * 3
+    assert timing["n_hits"].tolist() == [len(hits) for hits, _ in events for _ in range(3)]
+    wall = timing.pivot_table(index="event_id", columns="stage", values="wall_s")
+    assert (wall["total"] >= wall["clustering"] + wall["postprocess"]).all()
+    assert (timing[["wall_s", "cpu_s"]] >= 0).all(axis=None)
+
+
+def test_only_hits_reach_the_tracker(events, paths):
+    tracker = AzimuthTracker()
+    run_tracker(tracker, events, **paths)
+    assert all(type(given) is Hits for given in tracker.calls)
+
+
+def test_same_run_same_bytes(events, paths, tmp_path):
+    run_tracker(AzimuthTracker(), events, **paths)
+    first = paths["out_tracks"].read_bytes()
+    run_tracker(AzimuthTracker(), events, **paths)
+    assert paths["out_tracks"].read_bytes() == first
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory cannot be reset here")
+def test_peak_memory(events, paths):
+    run_tracker(MemoryTracker(), events, **paths)
+    run = json.loads(paths["out_run"].read_text())
+    assert 195 < run["peak_memory_mb"] < 260
+    assert 55 < run["peak_memory_warm_mb"] < 120
+
+
+def test_changing_tracks_are_reported(events, paths, caplog):
+    run_tracker(ChangingTracker(), events, **paths)
+    assert json.loads(paths["out_run"].read_text())["repeatable"] is False
+    assert "two calls with the same seed gave different tracks" in caplog.text
+
+
+def test_without_warmup_the_first_event_is_the_first_call(events, paths):
+    tracker = AzimuthTracker()
+    run_tracker(tracker, events, **paths, warmup=0)
+    assert len(tracker.calls) == 3
+    run = json.loads(paths["out_run"].read_text())
+    assert run["repeatable"] is None
+    total = pd.read_csv(paths["out_timing"]).query("stage == 'total'")["wall_s"].iloc[0]
+    assert run["first_call_s"] == pytest.approx(total, rel=1e-4)
+
+
+def test_nothing_is_left_of_a_failed_run(events, paths, tmp_path):
+    with pytest.raises(RuntimeError, match="no more"):
+        run_tracker(FailingTracker(), events, **paths)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_events_that_cannot_be_run(events, paths):
+    with pytest.raises(InputError, match="events: there are none"):
+        run_tracker(AzimuthTracker(), [], **paths)
+    with pytest.raises(InputError, match="event 1 appears twice"):
+        run_tracker(AzimuthTracker(), [events[0], events[0]], **paths)
+
+
+def test_padding_is_not_written(paths, tables):
+    hits, truth = toy_event(event_id=5)
+    padded_hits, padded_truth = pad(hits, truth, 7)
+    run_tracker(AzimuthTracker(), [(padded_hits, padded_truth)], **paths)
+    assert len(pd.read_parquet(paths["out_tracks"])) == len(hits)
+    evaluate_tracks(paths["out_tracks"], [(padded_hits, padded_truth)], TruthSelection(), **tables)
+    counts = pd.read_csv(tables["out_counts"]).set_index("metric")
+    assert counts.loc["n_hits", "num"] == len(hits)
+
+
+def pad(hits, truth, n):
+    """Append ``n`` padding rows to an event."""
+    index = np.concatenate([np.arange(len(hits)), np.zeros(n, dtype=int)])
+    valid = np.arange(len(index)) < len(hits)
+    parts = (truth.hit_id[index], truth.particle_id[index], truth.weight[index])
+    padded_truth = type(truth)(*parts, truth.particles, truth.event_id)
+    return dataclasses.replace(hits.take(index), valid=valid), padded_truth
+
+
+def test_evaluated_tables(events, paths, tables):
+    run_tracker(AzimuthTracker(), events, **paths)
+    evaluate_tracks(paths["out_tracks"], iter(events), TruthSelection(), **tables)
+    counts = pd.read_csv(tables["out_counts"])
+    assert list(counts.columns) == ["event_id", "metric", "num", "den"]
+    particles, candidates = (pd.read_parquet(tables[name]) for name in ("out_particles", "out_candidates"))
+    for hits, truth in events:
+        expected = evaluate_event(AzimuthTracker().reconstruct(hits), truth)
+        found = counts[counts["event_id"] == hits.event_id].set_index("metric")
+        assert set(found.index) == set(expected.counts)
+        for name, value in expected.counts.items():
+            assert tuple(found.loc[name, ["num", "den"]]) == pytest.approx(value, rel=1e-12)
+        pd.testing.assert_frame_equal(
+            particles[particles["event_id"] == hits.event_id].reset_index(drop=True), expected.particles
+        )
+        assert (candidates["event_id"] == hits.event_id).sum() == len(expected.candidates)
+
+
+def write_tracks(path, events, change=lambda frame: frame):
+    frames = [pd.DataFrame({"event_id": h.event_id, "hit_id": h.hit_id, "track_id": 0}) for h, _ in events]
+    change(pd.concat(frames, ignore_index=True)).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.iloc[1:], "event 1: 1 hits of the event are missing and 0 are not in the event (first hit_id 1)"),
+        (lambda f: pd.concat([f, f.iloc[:1].assign(hit_id=9999)]), "0 hits of the event are missing and 1 are not"),
+        (lambda f: pd.concat([f, f.iloc[:1]]), "1 duplicate hit_id (first 1 of event 1), expected unique"),
+        (lambda f: f[f["event_id"] != 3], "event 3 is not there or was given twice"),
+        (lambda f: pd.concat([f, f.iloc[:1].assign(event_id=8)]), "1 events without truth (first 8)"),
+        (lambda f: f.drop(columns="track_id"), "no column track_id, expected columns event_id, hit_id, track_id"),
+        (lambda f: f.astype({"track_id": float}), "column track_id is float64, expected integers"),
+    ],
+)
+def test_tracks_that_do_not_fit(events, tables, tmp_path, change, message):
+    path = tmp_path / "tracks.parquet"
+    write_tracks(path, events, change)
+    with pytest.raises(InputError) as error:
+        evaluate_tracks(path, events, TruthSelection(), **tables)
+    assert message in str(error.value)
+    assert not (tmp_path / "metrics").exists()
+
+
+def test_unreadable_tracks(tmp_path):
+    path = tmp_path / "tracks.parquet"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_tracks(path)
+    path.write_bytes(b"not parquet at all")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_tracks(path)
+
+
+def test_evaluating_no_events(tmp_path, tables):
+    write_tracks(tmp_path / "t.parquet", [toy_event()], lambda frame: frame.iloc[:0])
+    with pytest.raises(InputError, match="holds no events"):
+        evaluate_tracks(tmp_path / "t.parquet", [], TruthSelection(), **tables)
+
+
+def test_truth_of_another_event(events, tmp_path, tables):
+    write_tracks(tmp_path / "t.parquet", events)
+    with pytest.raises(InputError, match=r"event 1: hits and truth \(of event 2\) differ"):
+        evaluate_tracks(tmp_path / "t.parquet", [(events[0][0], events[1][1])], TruthSelection(), **tables)
+
+
+def test_labels_in_the_order_of_the_event(tmp_path):
+    tracks = pd.DataFrame({"event_id": 1, "hit_id": [3, 1, 2], "track_id": [30, 10, -1]})
+    tracks.to_csv(tmp_path / "t.csv", index=False)
+    table = read_tracks(tmp_path / "t.csv")[1]
+    assert match_labels(table, np.array([2, 3, 1])).tolist() == [-1, 30, 10]
