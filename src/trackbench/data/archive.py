@@ -4,7 +4,9 @@ Everything an archive can do wrong (absolute or ``..`` names, links, encryption,
 an InputError, raised before any member is used. Nothing is ever written to disk from an archive.
 """
 
+import itertools
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -19,6 +21,7 @@ MAX_FILE_BYTES = 2 << 30  # one table of a mu = 200 event has 30 MB
 MAX_RATIO = 200  # TrackML csv compresses about 4 times
 _RATIO_APPLIES_FROM = 1 << 20  # a tiny file of equal digits may compress well
 _SHARD_FOLDER = "shard-"
+_EVENT_FILE = re.compile(r"((?:.*/)?event(\d{9}))-(?:hits|cells|particles|truth)\.(?:csv|csv\.gz|parquet)")
 
 
 class EventFiles(Protocol):
@@ -101,6 +104,26 @@ def open_files(path: str | os.PathLike) -> Iterator[EventFiles]:
         raise InputError(describe(path, what, "a directory or a zip of events", "download it again")) from error
     with archive:
         yield ZipArchive(path, archive)
+
+
+def find_events(files: EventFiles) -> list[tuple[int, str]]:
+    """List the events among ``files``, by exact file name, such as ``event000001000-hits.csv.gz``.
+
+    Returns (event number, prefix of the file names) by increasing number.
+    Raises InputError if there is none, or one twice.
+    """
+    found: dict[str, int] = {}
+    for name in files.names():
+        match = _EVENT_FILE.fullmatch(name)
+        if match:
+            found[match[1]] = int(match[2])
+    events = sorted((event_id, prefix) for prefix, event_id in found.items())
+    if not events:
+        raise InputError(describe(files.path, "no events", "files such as event000001000-hits.csv or .csv.gz"))
+    for (first, prefix), (second, other) in itertools.pairwise(events):
+        if first == second:
+            raise InputError(describe(files.path, f"event {first} twice ({prefix}, {other})", "unique event numbers"))
+    return events
 
 
 def gunzip(data: bytes, where: str) -> bytes:

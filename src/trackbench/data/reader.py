@@ -6,21 +6,18 @@ that files are matched by exact name (the library's pattern also takes ``-hits.c
 read too, and every table is checked (``trackbench.data.checks``).
 """
 
-import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from trackbench.data.archive import Directory, EventFiles, gunzip, open_files
+from trackbench.data.archive import Directory, EventFiles, find_events, gunzip, open_files
 from trackbench.data.checks import check_charges, check_event
 from trackbench.data.schema import PARTS
 from trackbench.data.tables import parse_csv, parse_parquet
 from trackbench.errors import ConfigError, InputError, describe
 
-_EVENT_FILE = re.compile(r"((?:.*/)?event(\d{9}))-(?:hits|cells|particles|truth)\.(?:csv|csv\.gz|parquet)")
 # In this order; a table in both csv and csv.gz is refused, since the two may differ.
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -61,7 +58,7 @@ def iter_dataset(
     """
     stop = None if nevents is None else (skip or 0) + nevents
     with open_files(path) as files:
-        for event_id, prefix in _find_events(files)[skip:stop]:
+        for event_id, prefix in find_events(files)[skip:stop]:
             yield (event_id, *_read_tables(files, prefix, parts, on_bad_charge))
 
 
@@ -73,22 +70,7 @@ def list_events(path: str | os.PathLike) -> list[tuple[int, str]]:
     Raises InputError if there is none, or one twice.
     """
     with open_files(path) as files:
-        return [(event_id, str(Path(path) / prefix)) for event_id, prefix in _find_events(files)]
-
-
-def _find_events(files: EventFiles) -> list[tuple[int, str]]:
-    found: dict[str, int] = {}
-    for name in files.names():
-        match = _EVENT_FILE.fullmatch(name)
-        if match:
-            found[match[1]] = int(match[2])
-    events = sorted((event_id, prefix) for prefix, event_id in found.items())
-    if not events:
-        raise InputError(describe(files.path, "no events", "files such as event000001000-hits.csv or .csv.gz"))
-    for (first, prefix), (second, other) in itertools.pairwise(events):
-        if first == second:
-            raise InputError(describe(files.path, f"event {first} twice ({prefix}, {other})", "unique event numbers"))
-    return events
+        return [(event_id, str(Path(path) / prefix)) for event_id, prefix in find_events(files)]
 
 
 def _read_tables(files: EventFiles, prefix: str, parts: Sequence[str], on_bad_charge: str) -> tuple[pd.DataFrame, ...]:
