@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import ConfigError, describe
+from trackbench.evaluation.intervals import LEVEL, clopper_pearson
 from trackbench.plotting.style import check_columns
 
-LEVEL = 0.6827  # confidence level of every error bar
 RATE_COLUMNS = ("tracker", "metric", "variable", "bin", "low", "high", "n_num", "n_den", "value", "lo", "hi")
 
 
@@ -74,23 +74,11 @@ def binned_rate(values: np.ndarray, passed: np.ndarray, edges: np.ndarray) -> pd
     return add_interval(table)
 
 
-def clopper_pearson(k, n, level):
-    """Interval of k of n successes."""
-    from scipy.stats import beta
-
-    tail = (1 - level) / 2
-    lo = np.where(k > 0, beta.ppf(tail, np.maximum(k, 1), n - k + 1), 0.0)
-    hi = np.where(k < n, beta.ppf(1 - tail, k + 1, np.maximum(n - k, 1)), 1.0)
-    return lo, hi
-
-
 def add_interval(table: pd.DataFrame) -> pd.DataFrame:
     """Return ``table`` with ``value lo hi`` computed from its ``n_num n_den`` (NaN where n_den = 0)."""
     n_num, n_den = table["n_num"].to_numpy(np.int64), table["n_den"].to_numpy(np.int64)
-    filled = n_den > 0
-    value, lo, hi = (np.full(len(table), np.nan) for _ in range(3))
-    value[filled] = n_num[filled] / n_den[filled]
-    lo[filled], hi[filled] = clopper_pearson(n_num[filled], n_den[filled], LEVEL)
+    value = np.divide(n_num, n_den, out=np.full(len(table), np.nan), where=n_den > 0)
+    lo, hi = clopper_pearson(n_num, n_den, LEVEL)
     return table.assign(value=value, lo=lo, hi=hi)
 
 
