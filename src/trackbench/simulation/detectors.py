@@ -24,7 +24,7 @@ DETECTOR_COLUMNS = [
 # Neither bin number nor offset is documented: these reproduce the published numbering of every disc
 # (other pairs do so too; these keep the bin edges farthest from any module).
 # (bins in 2 pi, offset of the first edge from -pi in bins)
-_PIXEL_BINS, _SHORT_STRIP_BINS, _LONG_STRIP_BINS = (40, 0.0), (282, 0.16), (193, 0.83)
+_PIXEL_BINS, _SHORT_STRIP_BINS, _LONG_STRIP_BINS = (40, 0.0), (390, 0.15), (193, 0.83)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,211 @@
+"""The whole simulation on small events: content, determinism, manifest, errors."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("acts", reason="the extra 'simulate' is not installed")
+pytest.importorskip("pythia8mc", reason="the extra 'simulate' is not installed")
+
+from trackbench.data.particle_id import generation_number, vertex_number
+from trackbench.data.weights import hit_weights
+from trackbench.errors import ConfigError
+from trackbench.geometry.detector import is_known_module
+from trackbench.simulation.config import SimulationConfig
+from trackbench.simulation.detectors import DETECTOR_COLUMNS, build_detector, build_detectors
+from trackbench.simulation.generator import prepare_generator
+from trackbench.simulation.simulate import Simulator, simulate, simulate_parallel
+
+SAMPLE = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "trackml-sample"
+CONFIG = SimulationConfig(pileup=2, cells=True, seed=3)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Initialisation files of the generator: 6 CPU s, made once."""
+    folder = tmp_path_factory.mktemp("generator")
+    prepare_generator(CONFIG, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def simulator(cache):
+    return Simulator(CONFIG, cache)
+
+
+@pytest.fixture(scope="module")
+def event(simulator):
+    return simulator.event(5)
+
+
+def digest(folder):
+    """Hash of every event file."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("event*"))}
+
+
+def test_detector_has_every_module_and_finds_it_by_both_names():
+    detector = build_detector()
+    table = detector.table
+    assert list(table.columns) == DETECTOR_COLUMNS
+    ids = [table[name].to_numpy() for name in ("volume_id", "layer_id", "module_id")]
+    assert len(table) == 18728
+    assert is_known_module(*ids).all()
+    np.testing.assert_array_equal(detector.rows(detector.geometry_id), np.arange(18728))
+    np.testing.assert_array_equal(detector.geometry_ids(*ids), detector.geometry_id)
+    assert detector.rows(np.array([12345], dtype=np.uint64))[0] == -1
+    assert detector.geometry_ids(np.array([8]), np.array([2]), np.array([225]))[0] == 0
+    # The bits of an ACTS identifier hold volume and layer.
+    np.testing.assert_array_equal(detector.geometry_id >> np.uint64(56), ids[0])
+    np.testing.assert_array_equal((detector.geometry_id >> np.uint64(36)) & np.uint64(0xFFF), ids[1])
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SAMPLE.exists(), reason="no real TrackML sample beside the repository")
+def test_all_modules_agree_with_the_published_table():
+    real = pd.read_csv(SAMPLE / "detectors.csv.gz").sort_values(["volume_id", "layer_id", "module_id"])
+    built = build_detectors()
+    ids = ["volume_id", "layer_id", "module_id"]
+    np.testing.assert_array_equal(built[ids].to_numpy(), real[ids].to_numpy())
+    distance = np.linalg.norm(built[["cx", "cy", "cz"]].to_numpy() - real[["cx", "cy", "cz"]].to_numpy(), axis=1)
+    assert distance.max() < 0.010
+    rest = DETECTOR_COLUMNS[6:]
+    np.testing.assert_allclose(built[rest].to_numpy(), real[rest].to_numpy(), atol=1e-6)
+
+
+def test_tables_belong_together(event):
+    hits, truth, particles, cells = event.hits, event.truth, event.particles, event.cells
+    n = len(hits)
+    assert 500 < n < 20_000
+    for table in (hits, truth):
+        np.testing.assert_array_equal(table["hit_id"], np.arange(1, n + 1))
+    key = hits["volume_id"] * 10**6 + hits["layer_id"] * 10**4 + hits["module_id"]
+    assert key.is_monotonic_increasing
+    assert is_known_module(hits["volume_id"], hits["layer_id"], hits["module_id"]).all()
+    assert particles["particle_id"].is_monotonic_increasing
+    assert particles["particle_id"].is_unique
+    counts = truth.loc[truth["particle_id"] > 0, "particle_id"].value_counts()
+    expected = counts.reindex(particles["particle_id"]).fillna(0).astype(int).to_numpy()
+    np.testing.assert_array_equal(particles["nhits"], expected)
+    assert counts.index.isin(particles["particle_id"]).all()
+    np.testing.assert_array_equal(np.unique(cells["hit_id"]), hits["hit_id"])
+    numbers = [*hits.columns, *truth.columns[2:]]
+    assert np.isfinite(hits.join(truth.drop(columns=["hit_id", "particle_id"]))[numbers]).all(axis=None)
+
+
+def test_measured_positions_are_near_the_true_ones(event):
+    offset = event.hits[["x", "y", "z"]].to_numpy() - event.truth[["tx", "ty", "tz"]].to_numpy()
+    distance = pd.Series(np.linalg.norm(offset, axis=1))
+    pixel = event.hits["volume_id"].isin([7, 8, 9])
+    assert distance[pixel].median() < 0.02
+    assert distance[event.hits["volume_id"].isin([12, 13, 14])].median() < 0.6
+    assert distance.max() < 12.0  # long strips are 10.8 mm long; measured at their middle
+
+
+def test_particles_are_charged_and_in_the_acceptance(event):
+    particles = event.particles
+    pt = np.hypot(particles["px"], particles["py"])
+    primary = generation_number(particles["particle_id"]) == 0
+    assert (particles["q"].abs() == 1).all()
+    assert pt.min() > 0.1
+    assert np.abs(np.arcsinh(particles["pz"] / pt))[primary].max() < 4
+    assert (particles.loc[pt < 0.15, "nhits"] == 0).all()
+    assert set(vertex_number(particles["particle_id"])) >= {1}
+    assert 0 < (~primary).sum() < primary.sum()
+
+
+def test_weights_are_the_phase2_weights(event):
+    weight = event.truth["weight"].to_numpy()
+    assert weight.sum() == pytest.approx(1.0, abs=1e-12)
+    secondary = (generation_number(event.truth["particle_id"]) > 0) | (event.truth["particle_id"] == 0)
+    assert (weight[secondary] == 0).all()
+    np.testing.assert_allclose(weight, hit_weights(event.truth, event.particles, phase2=True), atol=1e-12)
+
+
+def test_event_does_not_depend_on_the_events_before_it(simulator, cache, event):
+    simulator.event(8)
+    for again in (simulator.event(5), Simulator(CONFIG, cache).event(5)):
+        for name, table in event.parts().items():
+            pd.testing.assert_frame_equal(table, again.parts()[name], check_exact=True)
+
+
+def test_files_are_the_same_bytes_whatever_the_sharding(cache, tmp_path):
+    seen = []
+    simulate(CONFIG, [2, 3], tmp_path / "all", cache_dir=cache, progress=lambda *step: seen.append(step))
+    simulate(CONFIG, [3], tmp_path / "a", cache_dir=cache)
+    simulate_parallel(CONFIG, [9, 2], tmp_path / "b", cache_dir=cache, workers=2)
+    assert seen == [(2, 1, 2), (3, 2, 2)]
+    together = digest(tmp_path / "all")
+    apart = {**digest(tmp_path / "a"), **digest(tmp_path / "b")}
+    assert len(together) == 8
+    assert {name: apart[name] for name in together} == together
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["event_ids"] == [9, 2]
+
+
+def test_manifest_records_every_setting(cache, tmp_path):
+    config = SimulationConfig(pileup=0, sigma_z=55.0, hit_efficiency=0.9, format="csv", seed=11)
+    simulate(config, [4], tmp_path, cache_dir=cache)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["source"] == "simulate"
+    assert manifest["note"] == "simulated, TrackML-like"
+    assert manifest["event_ids"] == [4]
+    settings = {"pileup": 0, "hard_process": "ttbar", "sigma_z": 55.0, "hit_efficiency": 0.9, "noise_fraction": 0.15}
+    settings |= {"cells": False, "format": "csv", "seed": 11}
+    assert {name: manifest[name] for name in settings} == settings
+    assert {"trackbench", "pyacts", "pythia8mc", "numpy"} <= set(manifest["versions"])
+    particles = pd.read_csv(tmp_path / "event000000004-particles.csv", dtype={"particle_id": "int64"})
+    assert set(vertex_number(particles["particle_id"])) == {1}
+    assert not (tmp_path / "event000000004-cells.csv").exists()
+
+
+def test_hit_efficiency_and_noise_act_on_the_hits_only(cache, event):
+    full = Simulator(replace(CONFIG, hit_efficiency=1.0, noise_fraction=0.0), cache).event(5)
+    assert (full.truth["particle_id"] > 0).all()
+    half = Simulator(replace(CONFIG, hit_efficiency=0.5, noise_fraction=0.0), cache).event(5)
+    assert len(half.hits) / len(full.hits) == pytest.approx(0.5, abs=0.05)
+    true_hits = (event.truth["particle_id"] > 0).sum()
+    assert true_hits / len(full.hits) == pytest.approx(0.98, abs=0.01)
+    assert 1 - true_hits / len(event.hits) == pytest.approx(0.15, abs=0.03)
+    columns = ["particle_id", "vx", "vy", "vz", "px", "py", "pz", "q"]
+    for other in (full, half):
+        pd.testing.assert_frame_equal(other.particles[columns], event.particles[columns])
+
+
+def test_only_pileup_and_an_event_without_collisions(cache):
+    simulator = Simulator(replace(CONFIG, hard_process="none", pileup=0.5), cache)
+    events = [simulator.event(event_id) for event_id in range(1, 9)]
+    empty = [event for event in events if len(event.particles) == 0]
+    assert empty
+    assert len(empty) < 8
+    assert len(empty[0].hits) == len(empty[0].truth) == len(empty[0].cells) == 0
+    assert all((vertex_number(event.particles["particle_id"]) > 1).all() for event in events)
+
+
+def test_vertices_spread_along_the_beam_by_sigma_z(cache):
+    generator = Simulator(replace(CONFIG, hard_process="none", pileup=200.0, sigma_z=55.0), cache).generator
+    particles = generator.generate(1)
+    prompt = particles[np.hypot(particles["vx"], particles["vy"]) < 0.1]
+    vertices = prompt.groupby(vertex_number(prompt["particle_id"]))["vz"].median()
+    assert vertices.std() == pytest.approx(55.0, rel=0.2)
+    assert 150 < vertex_number(particles["particle_id"]).max() < 260
+    assert 100 < len(vertices) < 200  # elastic and diffractive collisions leave nothing
+
+
+@pytest.mark.slow
+def test_higgs_decays_to_b_quarks_displace_particles(tmp_path):
+    events = Simulator(SimulationConfig(pileup=0, hard_process="tthbb", seed=3), tmp_path)
+    particles = pd.concat([events.generator.generate(event_id) for event_id in range(1, 6)])
+    assert len(particles) > 100
+    displaced = np.hypot(particles["vx"], particles["vy"])
+    assert ((displaced > 0.3) & (displaced < 30)).mean() > 0.05
+
+
+@pytest.mark.parametrize("event_ids", [[], [-1], [1, 1], [1_000_000_000]])
+def test_bad_event_ids_are_refused_before_anything_is_made(event_ids, tmp_path):
+    with pytest.raises(ConfigError, match=r"simulation events: .*expected at least one, distinct"):
+        simulate(CONFIG, event_ids, tmp_path / "out", cache_dir=tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
