@@ -32,6 +32,6 @@ rule surfaces:
     params:
         code=all_trackers_digest("surfaces.py", config["surfaces"]),
         settings=config["surfaces"],
-        selection=config["selection"],
+        seed=config["seed"],
     script:
         "../scripts/surfaces.py"

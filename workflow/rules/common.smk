@@ -162,6 +162,11 @@ def final_results():
 def finish_run():
     """Write the HTML report and print where everything is."""
     results = Path("results", RUN)
+    if not all(Path(path).exists() for path in final_results()):
+        print(
+            "Part of the workflow is done; the report needs all of it.", file=sys.stderr
+        )
+        return
     write_json(results / "config.json", config)
     # The report needs the records of the finished run, so it is a second, short Snakemake call.
     command = [

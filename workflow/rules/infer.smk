@@ -50,5 +50,6 @@ rule reconstruct_tiled:
         settings=lambda wildcards: config["trackers"][wildcards.tracker],
         seed=config["seed"],
         sizes=config["scan"]["tiling"],
+        calls=config["scan"]["calls"],
     script:
         "../scripts/reconstruct_tiled.py"

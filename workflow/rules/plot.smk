@@ -132,6 +132,7 @@ rule plot_attention:
         runtime=20,
     params:
         code=digest("plot_attention.py"),
+        selection=config["selection"],
     script:
         "../scripts/plot_attention.py"
 

@@ -1,0 +1,61 @@
+"""What figures of a workflow run share: the header from the manifest, timing tables, saving."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from trackbench.evaluation.selection import TruthSelection
+from trackbench.plotting.style import Header, save_figure
+
+
+def sample_header(
+    manifest: str | os.PathLike, selection: Mapping, n_events: int | None = None, scan: bool = False
+) -> Header:
+    """Header that names the data of a run.
+
+    manifest: manifest of the prepared main sample
+    selection: values of ``TruthSelection``; empty = no particle selection is involved
+    n_events: events shown, default all test events
+    scan: the figure shows several pile-ups, so neither pile-up nor number of events is named
+    """
+    facts = json.loads(Path(manifest).read_text(encoding="utf-8"))
+    simulated = facts["source"] == "simulate"
+    notes = ["truth filter on: noise removed by truth"] if facts["selection"]["truth_filter"] else []
+    return Header(
+        pileup=None if scan else facts["pileup"],
+        selection=TruthSelection(**selection).label() if selection else "",
+        n_events=None if scan else n_events or facts["n_events_per_split"]["test"],
+        note=", ".join(notes),
+        sample="TrackML-like simulation" if simulated else "TrackML simulation",
+    )
+
+
+def read_timing(paths: Iterable[str], trackers: Sequence[str], samples: Sequence[str]) -> pd.DataFrame:
+    """Join timing files, one per sample and tracker in this order, adding ``tracker`` and ``sample``.
+
+    The events of ``scan`` become one sample per pile-up, those of ``tiled`` one per size.
+    """
+    names = [(sample, tracker) for sample in samples for tracker in trackers]
+    frames = []
+    for (sample, tracker), path in zip(names, paths, strict=True):
+        frame = pd.read_csv(path)
+        part = {"scan": frame["event_id"] // 100000, "tiled": frame["n_hits"]}.get(sample)
+        labels = sample if part is None else sample + "-" + part.astype(str)
+        frames.append(frame.assign(tracker=tracker, sample=labels))
+    return pd.concat(frames, ignore_index=True)
+
+
+def run_statement(run: str | os.PathLike) -> str:
+    """One line on how times were taken, from a tracker's run file."""
+    facts = json.loads(Path(run).read_text(encoding="utf-8"))
+    threads = f"{facts['threads']} thread" + ("s" if facts["threads"] != 1 else "")
+    return f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded"
+
+
+def save_as(png: str | os.PathLike, figure: Figure, table: pd.DataFrame) -> None:
+    """Save a figure as PDF, PNG and CSV beside the given PNG path."""
+    save_figure(figure, Path(png).with_suffix(""), table)

@@ -1,0 +1,26 @@
+"""Plot efficiency or fake rate against pT, eta, phi and z0."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(inputs, out, kind, params):
+    import pandas as pd
+
+    from trackbench.plotting.efficiency import efficiency_figure, fake_rate_figure
+    from trackbench.plotting.sample import sample_header, save_as
+
+    header = sample_header(inputs.manifest, params.selection)
+    frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.frames), strict=True))
+    figure_of = efficiency_figure if kind == "efficiency" else fake_rate_figure
+    for variable in ("pt", "eta", "phi", "z0"):
+        made = figure_of(frames, variable, reference=params.reference, header=header)
+        save_as(out[f"{variable}_png"], *made)
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input, snakemake.output, snakemake.wildcards.kind, snakemake.params)

@@ -1,0 +1,38 @@
+"""Run one tracker over the test events of a sample."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(index, tuned, out, name, params, threads):
+    import json
+
+    from trackbench.data.padding import pad_hits
+    from trackbench.data.shards import read_events
+    from trackbench.runner import run_tracker
+    from trackbench.sectored import SectoredTracker
+    from trackbench.trackers.base import build_tracker
+
+    settings = json.loads(Path(tuned).read_text())["settings"] if tuned else params.settings
+    tracker = build_tracker(name, settings, params.seed)
+    if params.sectors["count"] > 1:
+        tracker = SectoredTracker(tracker, params.sectors["count"], params.sectors["overlap"])
+    events = read_events(index, "test")
+    if params.pad_to is not None:
+        events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
+    run_tracker(tracker, events, out.tracks, out.timing, out.run, threads=threads)
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(
+        snakemake.input.index,
+        snakemake.input.get("settings"),
+        snakemake.output,
+        snakemake.wildcards.tracker,
+        snakemake.params,
+        snakemake.threads,
+    )

@@ -1,0 +1,22 @@
+"""Score the surface-projection clusterers as attention masks."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(inputs, out, settings, seed):
+    from trackbench.data.shards import read_events
+    from trackbench.files import write_text
+    from trackbench.surface_table import surface_markdown, surface_table
+
+    table = surface_table(read_events(inputs.index, "test"), settings, inputs.talk, seed)
+    write_text(out.csv, table.to_csv(index=False))
+    write_text(out.markdown, surface_markdown(table))
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input, snakemake.output, snakemake.params.settings, snakemake.params.seed)

@@ -1,0 +1,22 @@
+"""Tune one tracker on validation events."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(index, out, tracker, params):
+    from trackbench.data.shards import read_events
+    from trackbench.evaluation.selection import TruthSelection
+    from trackbench.tuning import tune, write
+
+    events = list(read_events(index, "val", limit=params.events))
+    selection = TruthSelection(**params.selection)
+    write(out, tune(tracker, params.settings, events, selection, seed=params.seed))
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input.index, snakemake.output.settings, snakemake.wildcards.tracker, snakemake.params)
