@@ -34,7 +34,8 @@ def attention_figure(
 
     surfaces: rows of ``tables/surfaces.csv``: ``region`` ("barrel", "endcap-", "endcap+"; "endcap" in
         quoted rows), ``method``, ``attention`` = sum of squared cluster sizes / N^2, ``source``
-        ("measured", anything else is quoted: open marker and dagger), and the column ``value``
+        ("measured", anything else is quoted: open marker and dagger), the column ``value``, and for
+        error bars ``attention_err`` and ``recon_ratio_err`` or ``dm_lo dm_hi`` where they exist
     value: "recon_ratio" (mean largest share of a track in one cluster), "fully_contained",
         "majority_contained" or "dm"
     Upper left is better: more of each track for less attention. Best is never one number: one giant
@@ -65,7 +66,8 @@ def _draw_region(ax: Axes, rows: pd.DataFrame, value: str, title: str) -> None:
         label = f"{method} {DAGGER}" if quoted else method
         face = "white" if quoted else style.color
         options = {"color": style.color, "marker": style.marker, "markerfacecolor": face, "markersize": 10}
-        ax.plot([entry["attention"]], [entry[value]], linestyle="", label=None if label in seen else label, **options)
+        bars = {"xerr": _bar(entry, "attention"), "yerr": _bar(entry, value), "linestyle": ""}
+        ax.errorbar([entry["attention"]], [entry[value]], label=None if label in seen else label, **bars, **options)
         seen.add(label)
         if entry["region"] in ("endcap-", "endcap+"):
             sign = "+" if entry["region"].endswith("+") else "\N{MINUS SIGN}"
@@ -78,6 +80,14 @@ def _draw_region(ax: Axes, rows: pd.DataFrame, value: str, title: str) -> None:
     else:
         draw_note(ax, f"{title}: nothing to show")
     ax.set_xlabel(r"Attention  $\Sigma\,|C|^2 / N^2$")
+
+
+def _bar(entry: dict, name: str) -> np.ndarray:
+    """Error bar of a column, (2, 1): from its standard error or interval, 0 where there is none."""
+    error = entry.get(f"{name}_err", 0.0)
+    low = entry[name] - entry[f"{name}_lo"] if f"{name}_lo" in entry else error
+    high = entry[f"{name}_hi"] - entry[name] if f"{name}_hi" in entry else error
+    return np.clip(np.nan_to_num([[low], [high]]), 0, None)
 
 
 def _draw_link(ax: Axes, entry: dict, rows: pd.DataFrame, value: str, color: str) -> None:

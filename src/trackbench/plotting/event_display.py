@@ -50,7 +50,7 @@ def event_display(
         drawn.append((tracker, f"{tracker}: {text}", candidates))
     if not drawn:
         drawn.append(("hits", "Hits", None))
-    figure = new_figure(13.0, 1.0 + 5.6 * len(drawn))
+    figure = new_figure(13.0, 1.1 + 5.1 * len(drawn))
     axes = figure.subplots(len(drawn), 2, squeeze=False, width_ratios=(1, _WIDER), sharex="col", sharey="col")
     for (left, right), (_, title, tracks) in zip(axes, drawn, strict=True):
         _draw_view(left, hits, tracks, hits.xyz[:, 0], hits.xyz[:, 1])
@@ -92,10 +92,11 @@ def _finish(axes: np.ndarray, hits: Hits) -> None:
     """Equal scale in x-y, the same ranges in every row, axis names at the bottom only."""
     xyz = hits.xyz[hits.valid]
     reach = 1.06 * radius(xyz).max(initial=1.0)
+    across = 1.12 * reach  # room for the title
     half_length = 1.06 * np.abs(xyz[:, 2]).max(initial=1.0)
     for left, right in axes:
-        left.set_xlim(-reach, reach)
-        left.set_ylim(-reach, reach)
+        left.set_xlim(-across, across)
+        left.set_ylim(-across, across)
         left.set_box_aspect(1)
         right.set_xlim(-half_length, half_length)
         right.set_ylim(0, reach)

@@ -105,5 +105,6 @@ def _label(axes: np.ndarray, region: Region, barrel_radius: float, disc_z: float
             ax.set_ylabel("y at the disc [mm]")
         ax.set_xlabel(r"$\phi$ [rad]" if region.barrel else "x at the disc [mm]")
         ax.tick_params(labelbottom=True)
+        ax.set_box_aspect(1)
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
         ax.text(0.02, 0.98, title, transform=ax.transAxes, va="top", fontsize=12, bbox=box)

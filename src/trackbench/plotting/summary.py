@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.definitions import METRICS
+from trackbench.evaluation.intervals import paired_bootstrap
 from trackbench.plotting.style import (
     DAGGER,
     Header,
@@ -105,14 +106,39 @@ def _finish_rows(axes: np.ndarray, names: list[str]) -> None:
         draw_note(axes[0], "no tracker to show")
 
 
+def difference_table(counts: dict[str, pd.DataFrame], metric: str, reference: str) -> pd.DataFrame:
+    """Differences of the pooled ratio of each tracker to a reference, with paired bootstrap intervals.
+
+    counts: tracker -> per-event counts ``event_id metric num den`` (``*-counts.csv``)
+    metric, reference: which metric, and which tracker is subtracted
+    Returns ``DIFFERENCE_COLUMNS`` plus ``n_events``, one row per other tracker; ``lo hi`` are the 16 and
+    84 percentile over resampled events. Only events that both trackers have count. Raises ConfigError
+    for an unknown reference or a missing column.
+    """
+    if reference not in counts:
+        raise ConfigError(describe("difference reference", f"'{reference}' is not there", ", ".join(counts)))
+    tables = {}
+    for name, frame in counts.items():
+        check_columns(f"counts of {name}", frame, ("event_id", "metric", "num", "den"))
+        tables[name] = frame[frame["metric"] == metric].set_index("event_id")[["num", "den"]]
+    rows = []
+    for name in counts:
+        if name == reference:
+            continue
+        both = tables[name].join(tables[reference], how="inner", rsuffix="_reference").sort_index()
+        interval = paired_bootstrap(*(both[column].to_numpy(np.float64) for column in both))
+        rows.append((name, reference, metric, *map(float, interval), len(both)))
+    return pd.DataFrame(rows, columns=[*DIFFERENCE_COLUMNS, "n_events"])
+
+
 @styled
 def difference_figure(
     differences: pd.DataFrame, metric: str = "dm", header: Header | None = None
 ) -> tuple[Figure, pd.DataFrame]:
     """Difference of each tracker to a reference on the same events, with its paired bootstrap interval.
 
-    differences: rows with ``DIFFERENCE_COLUMNS``: tracker minus reference, ``lo hi`` from a bootstrap
-        that draws events, the same for both (particles of one event are correlated)
+    differences: rows with ``DIFFERENCE_COLUMNS``, e.g. of ``difference_table``: tracker minus reference,
+        ``lo hi`` from a bootstrap that draws the same events for both
     metric: rows of this metric only
     Returns the figure and the rows shown, largest difference first. Raises ConfigError for a missing
     column or more than one reference.
@@ -138,5 +164,5 @@ def difference_figure(
     title = METRICS[metric].title if metric in METRICS else metric
     ax.set_xlabel(f"{title}: difference to {references[0] if references else 'the reference'}")
     _finish_rows(np.array([ax]), rows["tracker"].tolist())
-    draw_header(ax, header, "paired bootstrap over events, 68.27 %")
+    draw_header(ax, header, "bars: paired bootstrap over events, 16-84 %")
     return figure, rows
