@@ -24,7 +24,7 @@ ALLOWED = {
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "runner": {"errors", "files", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
-    "tiling": {"errors", "geometry", "data"},
+    "tiling": {"errors", "data", "trackers"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "digest": set(),
     "jobs": {"errors"},

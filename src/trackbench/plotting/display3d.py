@@ -4,16 +4,17 @@ The page holds plotly.js (4.8 MB) and the event. To stay below 6 MB, and drawabl
 bounded; the legend says what is left out. One trace per group keeps the page fast.
 """
 
+import os
+
 import numpy as np
-import pandas as pd
 
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
+from trackbench.files import write_text
 from trackbench.plotting.event_tracks import TRACK_COLORS, DrawnTracks, candidate_tracks, truth_tracks, with_gaps
 from trackbench.plotting.style import GREY, Header
 
 MAX_POINTS = 20_000  # of all groups together; 20,000 points are about 1 MB of page
-HOVER_COLUMNS = ("hit_id", "volume_id", "layer_id", "label")
 
 
 def display_page(
@@ -23,7 +24,7 @@ def display_page(
     pt_min: float = 0.9,
     max_points: int = MAX_POINTS,
     header: Header | None = None,
-) -> tuple[str, pd.DataFrame]:
+) -> str:
     """Build the page: hits as points, particles and candidates as lines, one legend entry per group.
 
     hits: the event; invalid rows are left out
@@ -32,9 +33,9 @@ def display_page(
         drawn particles have the particle's colour, and all other candidates are a group of their own
         that a click in the legend shows.
     max_points: upper limit of all points together; whole tracks are left out first, then hits
-    Returns the HTML (same bytes for the same event) and a table ``group hit_id x y z track label`` of
-    everything drawn. Hovering shows hit_id, volume and layer, and the particle or candidate. Raises
-    InputError if truth or labels do not fit the hits.
+    Returns the HTML, the same for the same event. Hovering shows hit_id, volume and layer, and the
+    particle (numbered by pT) or the candidate's label. Raises InputError if truth or labels do not fit
+    the hits.
     """
     import plotly.graph_objects as go
 
@@ -43,14 +44,16 @@ def display_page(
     n_valid = int(hits.valid.sum())
     name = f"hits ({rest.size})" if rest.size == n_valid else f"hits ({rest.size} of {n_valid})"
     figure = go.Figure([_hit_trace(go, hits, rest, name)])
-    tables = [_rows(hits, "hits", rest)]
     for title, drawn, is_shown in groups:
         figure.add_trace(_track_trace(go, hits, drawn, f"{title} ({_amount(drawn)})", is_shown))
-        tables.append(_rows(hits, title, drawn.rows, drawn.track, drawn.label))
     figure.update_layout(**_layout(header or Header(), hits.event_id))
     page = figure.to_html(include_plotlyjs=True, full_html=True, div_id="event", config={"displaylogo": False})
-    page = page.replace("<head>", f"<head><title>trackbench: event {hits.event_id}</title>", 1)
-    return page, pd.concat(tables, ignore_index=True)
+    return page.replace("<head>", f"<head><title>trackbench: event {hits.event_id}</title>", 1)
+
+
+def write_display3d(path: str | os.PathLike, hits: Hits, *args, **kwargs) -> None:
+    """Write the page of ``display_page(hits, ...)`` to ``path``, atomically."""
+    write_text(path, display_page(hits, *args, **kwargs))
 
 
 def _track_groups(hits, truth, tracks, pt_min, max_points) -> list[tuple[str, DrawnTracks, bool]]:
@@ -148,9 +151,3 @@ def _layout(header: Header, event_id: int) -> dict:
             "camera": {"eye": {"x": -0.9, "y": -1.5, "z": 0.8}},
         },
     }
-
-
-def _rows(hits: Hits, group: str, rows: np.ndarray, track=-1, label=-1) -> pd.DataFrame:
-    x, y, z = hits.xyz[rows].T
-    columns = {"group": group, "hit_id": hits.hit_id[rows], "x": x, "y": y, "z": z}
-    return pd.DataFrame({**columns, "track": track, "label": label})

@@ -8,7 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.definitions import METRICS
-from trackbench.evaluation.intervals import paired_bootstrap
+from trackbench.evaluation.published import QUOTED
 from trackbench.plotting.style import (
     DAGGER,
     Header,
@@ -22,7 +22,6 @@ from trackbench.plotting.style import (
 
 METRIC_COLUMNS = ("tracker", "metric", "region", "value", "lo", "hi", "source")
 DIFFERENCE_COLUMNS = ("tracker", "reference", "metric", "value", "lo", "hi")
-MEASURED = "measured"
 
 
 @styled
@@ -34,8 +33,8 @@ def summary_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """One row per tracker, one panel per metric: value with its interval.
 
-    metrics: the long table ``tables/metrics.csv``; a row whose ``source`` is not "measured" is quoted:
-        open marker and dagger, below a line, because its selection and data may differ
+    metrics: the long table ``tables/metrics.csv``; a row whose ``source`` starts with "quoted" gets
+        an open marker and a dagger below a line, because its selection and data may differ
     shown: names of the metrics to show, one panel each
     region: rows of this region only
     Returns the figure and the rows shown, best first in the first metric, quoted ones last. An empty
@@ -64,7 +63,7 @@ def summary_figure(
 
 def _ordered(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[tuple[str, bool]]]:
     """Sort by ``metric``: measured before quoted, best first, ties by name. Adds a column ``quoted``."""
-    rows = rows.assign(quoted=(rows["source"] != MEASURED).to_numpy(bool))
+    rows = rows.assign(quoted=rows["source"].str.startswith(QUOTED).to_numpy(bool))
     first = rows[rows["metric"] == metric]
     value = dict(zip(zip(first["tracker"], first["quoted"], strict=True), first["value"], strict=True))
     keys = list(dict.fromkeys(zip(rows["tracker"], rows["quoted"].tolist(), strict=True)))
@@ -106,39 +105,14 @@ def _finish_rows(axes: np.ndarray, names: list[str]) -> None:
         draw_note(axes[0], "no tracker to show")
 
 
-def difference_table(counts: dict[str, pd.DataFrame], metric: str, reference: str) -> pd.DataFrame:
-    """Differences of the pooled ratio of each tracker to a reference, with paired bootstrap intervals.
-
-    counts: tracker -> per-event counts ``event_id metric num den`` (``*-counts.csv``)
-    metric, reference: which metric, and which tracker is subtracted
-    Returns ``DIFFERENCE_COLUMNS`` plus ``n_events``, one row per other tracker; ``lo hi`` are the 16 and
-    84 percentile over resampled events. Only events that both trackers have count. Raises ConfigError
-    for an unknown reference or a missing column.
-    """
-    if reference not in counts:
-        raise ConfigError(describe("difference reference", f"'{reference}' is not there", ", ".join(counts)))
-    tables = {}
-    for name, frame in counts.items():
-        check_columns(f"counts of {name}", frame, ("event_id", "metric", "num", "den"))
-        tables[name] = frame[frame["metric"] == metric].set_index("event_id")[["num", "den"]]
-    rows = []
-    for name in counts:
-        if name == reference:
-            continue
-        both = tables[name].join(tables[reference], how="inner", rsuffix="_reference").sort_index()
-        interval = paired_bootstrap(*(both[column].to_numpy(np.float64) for column in both))
-        rows.append((name, reference, metric, *map(float, interval), len(both)))
-    return pd.DataFrame(rows, columns=[*DIFFERENCE_COLUMNS, "n_events"])
-
-
 @styled
 def difference_figure(
     differences: pd.DataFrame, metric: str = "dm", header: Header | None = None
 ) -> tuple[Figure, pd.DataFrame]:
     """Difference of each tracker to a reference on the same events, with its paired bootstrap interval.
 
-    differences: rows with ``DIFFERENCE_COLUMNS``, e.g. of ``difference_table``: tracker minus reference,
-        ``lo hi`` from a bootstrap that draws the same events for both
+    differences: rows with ``DIFFERENCE_COLUMNS``, of ``evaluation.tables.differences``: tracker minus
+        reference, ``lo hi`` from a bootstrap that draws the same events for both
     metric: rows of this metric only
     Returns the figure and the rows shown, largest difference first. Raises ConfigError for a missing
     column or more than one reference.
