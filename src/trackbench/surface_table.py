@@ -1,5 +1,6 @@
 """The surface table: each clusterer as attention mask on each projection surface, beside the talk's numbers."""
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -14,10 +15,16 @@ from trackbench.geometry.projection import REGIONS
 from trackbench.trackers.base import build_tracker
 from trackbench.trackers.layers.surfaces import SurfaceTracker
 
-# Settings near the talk's table, chosen among about 310 on one simulated event with sigma_z = 5.9 mm.
+log = logging.getLogger(__name__)
+
+PERCOLATION = 0.02  # attention of disjoint clusters above this: most hits are in one cluster
+
+# Settings near the talk's table, chosen among about 310 on one simulated event with sigma_z = 5.9 mm. DBSCAN's
+# barrel eps was 3 mm there; on events with more barrel hits that joins most of them (attention 0.2-0.34 with
+# 24,700-32,200 hits), hence less here.
 MASK_SETTINGS: dict[str, dict] = {
     "dbscan": {
-        "barrel_eps": 3.0,
+        "barrel_eps": 2.25,
         "barrel_w_scale": 3.0,
         "endcap_eps": 1.5,
         "endcap_radial_scale": 0.33,
@@ -47,10 +54,8 @@ MASK_SETTINGS: dict[str, dict] = {
     "grid_window": {
         "barrel_window_u": 16.0,
         "barrel_window_w": 48.0,
-        "barrel_stride_u": 16.0,
-        "barrel_stride_w": 48.0,
         "endcap_window": 5.0,
-        "endcap_stride": 5.0,
+        "stride": 1.0,
         "min_hits": 3,
     },
 }
@@ -104,10 +109,18 @@ def surface_table(
                 scores[region, name].append(score)
     if not n_events:
         raise InputError(describe("surface table", "no events", "at least one"))
-    rows = [{"region": r, "method": m, "source": "measured", **pool_scores(s)} for (r, m), s in scores.items()]
+    rows = [_measured_row(region, name, found) for (region, name), found in scores.items()]
     if talk_path is not None:
         rows += [{**row, "source": "talk"} for row in read_talk(talk_path).to_dict("records")]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _measured_row(region: str, name: str, scores: list) -> dict:
+    row = {"region": region, "method": name, "source": "measured", **pool_scores(scores)}
+    if row["attention"] > PERCOLATION:
+        text = "%s, %s: attention %.3f > %g: clusters percolate, use a smaller eps or window"
+        log.warning(text, region, name, row["attention"], PERCOLATION)
+    return row
 
 
 def _build(settings: dict[str, dict], seed: int) -> dict[str, SurfaceTracker]:

@@ -26,8 +26,8 @@ class Config(SurfaceConfig):
     min_samples: hits within eps, the hit itself included, that make it a core hit
     """
 
-    barrel_eps: float = 2.5
-    barrel_w_scale: float = 1.0
+    barrel_eps: float = 1.75
+    barrel_w_scale: float = 2.0
     endcap_eps: float = 1.5
     endcap_radial_scale: float = 0.33
     min_samples: int = 3
@@ -42,10 +42,10 @@ class Tracker(SurfaceTracker):
     """DBSCAN per surface."""
 
     search_space: ClassVar[dict[str, tuple]] = {
-        "barrel_eps": (1.5, 2.0, 2.5, 3.0),
-        "barrel_w_scale": (1.0, 2.0),
-        "endcap_eps": (0.75, 1.0, 1.25, 1.5),
-        "endcap_radial_scale": (0.33, 0.5, 1.0),
+        "barrel_eps": (1.25, 1.5, 1.75, 2.0),
+        "barrel_w_scale": (1.0, 2.0, 3.0),
+        "endcap_eps": (1.0, 1.25, 1.5, 1.75),
+        "endcap_radial_scale": (0.25, 0.33, 0.5),
     }
     search_groups: ClassVar = (("barrel_eps", "barrel_w_scale"), ("endcap_eps", "endcap_radial_scale"))
 

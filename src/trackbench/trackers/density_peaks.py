@@ -26,12 +26,12 @@ class Config(SurfaceConfig):
     min_density: a peak below this density is noise, with all that follow it; 1 = no noise
     """
 
-    barrel_d_c: float = 3.0
-    barrel_delta: float = 8.0
-    barrel_w_scale: float = 3.0
-    endcap_d_c: float = 0.7
+    barrel_d_c: float = 1.0
+    barrel_delta: float = 2.0
+    barrel_w_scale: float = 2.0
+    endcap_d_c: float = 0.5
     endcap_delta: float = 1.5
-    endcap_radial_scale: float = 1.0
+    endcap_radial_scale: float = 0.5
     min_density: int = 1
 
     def __post_init__(self):
@@ -45,12 +45,12 @@ class Tracker(SurfaceTracker):
     """Density peaks per surface."""
 
     search_space: ClassVar[dict[str, tuple]] = {
-        "barrel_d_c": (1.5, 3.0),
-        "barrel_delta": (2.0, 4.0, 8.0),
-        "barrel_w_scale": (1.0, 3.0),
-        "endcap_d_c": (0.5, 0.7, 1.0),
-        "endcap_delta": (0.75, 1.0, 1.5),
-        "endcap_radial_scale": (0.33, 1.0),
+        "barrel_d_c": (0.5, 1.0, 1.5),
+        "barrel_delta": (1.5, 2.0, 3.0),
+        "barrel_w_scale": (1.0, 2.0, 3.0),
+        "endcap_d_c": (0.5, 0.7),
+        "endcap_delta": (1.0, 1.5, 2.0),
+        "endcap_radial_scale": (0.33, 0.5),
     }
     search_groups: ClassVar = (
         ("barrel_d_c", "barrel_delta", "barrel_w_scale"),

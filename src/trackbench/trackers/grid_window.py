@@ -2,9 +2,11 @@
 
 Source: one of the four clusterers of the Trackformers talk ("Transformer-inspired ML models for particle
 track reconstruction"), which gives no parameters. The simplest attention mask: cheap, blind to the hits.
+The defaults are windows for double-majority efficiency; for masks see ``trackbench.surface_table``.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,30 +20,31 @@ class Config(SurfaceConfig):
     """Options of the grid window, besides those of ``SurfaceConfig``. Lengths in mm.
 
     barrel_window_u, barrel_window_w: window in the barrel; endcap_window: side of the square on the discs
-    barrel_stride_u, barrel_stride_w, endcap_stride: distance of windows; = window: disjoint, never larger
+    stride: distance of neighbouring windows over their length, in (0, 1]; 1 = disjoint, 0.5 = half overlapping
     min_hits: windows with fewer hits are dropped
     """
 
-    barrel_window_u: float = 16.0
-    barrel_window_w: float = 48.0
-    barrel_stride_u: float = 16.0
-    barrel_stride_w: float = 48.0
-    endcap_window: float = 5.0
-    endcap_stride: float = 5.0
+    barrel_window_u: float = 3.0
+    barrel_window_w: float = 6.0
+    endcap_window: float = 2.0
+    stride: float = 1.0
     min_hits: int = 3
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_positive("min_hits")
-        for name in ("barrel_{}_u", "barrel_{}_w", "endcap_{}"):
-            window, stride = name.format("window"), name.format("stride")
-            self.require_positive(window, stride)
-            limit = getattr(self, window)
-            self.require(stride, getattr(self, stride) <= limit, f"at most {window} = {limit:g} mm")
+        self.require_positive("barrel_window_u", "barrel_window_w", "endcap_window", "min_hits")
+        self.require("stride", 0 < self.stride <= 1, "in (0, 1]")
 
 
 class Tracker(SurfaceTracker):
     """Grid window per surface; the label of a hit is its fullest window."""
+
+    search_space: ClassVar[dict[str, tuple]] = {
+        "barrel_window_u": (2.0, 3.0, 4.0),
+        "barrel_window_w": (4.0, 6.0, 10.0),
+        "endcap_window": (1.5, 2.0, 3.0),
+    }
+    search_groups: ClassVar = (("barrel_window_u", "barrel_window_w"), ("endcap_window",))
 
     def label_region(self, uw: np.ndarray, region: Region) -> np.ndarray:
         """Fullest window of each hit of one region."""
@@ -53,9 +56,8 @@ class Tracker(SurfaceTracker):
 
     def _windows(self, uw, region):
         config = self.config
-        window, stride, period = (config.endcap_window,) * 2, (config.endcap_stride,) * 2, 0.0
+        window, period = (config.endcap_window,) * 2, 0.0
         if region.barrel:
             window = (config.barrel_window_u, config.barrel_window_w)
-            stride = (config.barrel_stride_u, config.barrel_stride_w)
             period = 2 * np.pi * config.barrel_radius
-        return grid_windows(uw, window, stride, period, config.min_hits)
+        return grid_windows(uw, window, config.stride, period, config.min_hits)

@@ -27,11 +27,11 @@ class Config(SurfaceConfig):
     barrel_min_cluster_size: int = 3
     barrel_min_samples: int = 1
     barrel_selection: str = "leaf"
-    barrel_w_scale: float = 3.0
-    endcap_min_cluster_size: int = 5
+    barrel_w_scale: float = 2.0
+    endcap_min_cluster_size: int = 4
     endcap_min_samples: int = 2
     endcap_selection: str = "eom"
-    endcap_radial_scale: float = 1.0
+    endcap_radial_scale: float = 0.33
 
     def __post_init__(self):
         super().__post_init__()
@@ -48,9 +48,9 @@ class Tracker(SurfaceTracker):
 
     search_space: ClassVar[dict[str, tuple]] = {
         "barrel_w_scale": (1.0, 2.0, 3.0),
-        "endcap_radial_scale": (0.33, 0.5, 1.0),
+        "endcap_min_cluster_size": (3, 4, 5),
     }
-    search_groups: ClassVar = (("barrel_w_scale",), ("endcap_radial_scale",))
+    search_groups: ClassVar = (("barrel_w_scale",), ("endcap_min_cluster_size",))
 
     def label_region(self, uw: np.ndarray, region: Region) -> np.ndarray:
         """HDBSCAN labels of one region. Cost about O(n log n)."""

@@ -2,7 +2,8 @@
 
 Source: one of the four clusterers of the Trackformers talk ("Transformer-inspired ML models for particle
 track reconstruction"), which gives no parameters. Meant as an attention mask: with a margin every cluster
-shares the hits around its window, so that tracks at its edge are whole somewhere.
+shares the hits around its window, so that tracks at its edge are whole somewhere. The defaults are tuned
+for double-majority efficiency instead; for masks see ``trackbench.surface_table``.
 """
 
 from dataclasses import dataclass
@@ -25,15 +26,15 @@ class Config(SurfaceConfig):
     min_hits: stop when no window has so many free hits
     """
 
-    barrel_window_u: float = 8.0
-    barrel_window_w: float = 40.0
-    barrel_cell_u: float = 2.0
-    barrel_cell_w: float = 10.0
-    barrel_margin_u: float = 2.0
-    barrel_margin_w: float = 10.0
-    endcap_window: float = 4.0
+    barrel_window_u: float = 3.0
+    barrel_window_w: float = 6.0
+    barrel_cell_u: float = 0.5
+    barrel_cell_w: float = 1.0
+    barrel_margin_u: float = 0.0
+    barrel_margin_w: float = 0.0
+    endcap_window: float = 2.0
     endcap_cell: float = 0.5
-    endcap_margin: float = 0.5
+    endcap_margin: float = 0.0
     min_hits: int = 3
 
     def __post_init__(self):
@@ -56,9 +57,9 @@ class Tracker(SurfaceTracker):
     """Iterative window per surface; labels are the windows without their margin."""
 
     search_space: ClassVar[dict[str, tuple]] = {
-        "barrel_window_u": (2.0, 4.0, 8.0),
-        "barrel_window_w": (10.0, 20.0, 40.0),
-        "endcap_window": (1.0, 1.5, 2.0, 3.0, 4.0),
+        "barrel_window_u": (2.0, 3.0, 4.0),
+        "barrel_window_w": (4.0, 6.0, 10.0),
+        "endcap_window": (1.5, 2.0, 3.0),
     }
     search_groups: ClassVar = (("barrel_window_u", "barrel_window_w"), ("endcap_window",))
 
@@ -73,7 +74,11 @@ class Tracker(SurfaceTracker):
         if region.barrel:
             margin = (config.barrel_margin_u, config.barrel_margin_w)
         labels, corner, grid = self._take(uw, region)
-        return widen_windows(uw, corner, grid, margin) if any(margin) else sets_of_labels(labels)
+        if not any(margin):
+            return sets_of_labels(labels)
+        # Neighbouring windows share hits: in row order their blocks of the attention matrix are adjacent.
+        rows = np.lexsort((corner[:, 1], corner[:, 0]))
+        return widen_windows(uw, corner[rows], grid, margin)
 
     def _take(self, uw, region):
         config = self.config

@@ -11,21 +11,23 @@ MAX_CELLS = 50_000_000
 
 
 def grid_windows(
-    uw: np.ndarray, window: tuple[float, float], stride: tuple[float, float], period: float, min_hits: int
+    uw: np.ndarray, window: tuple[float, float], stride: float, period: float, min_hits: int
 ) -> tuple[HitSets, np.ndarray]:
     """Hit sets of fixed windows whose corners lie on a lattice.
 
     uw: (n, 2) positions on the surface [mm]
-    window, stride: lengths along u and w [mm]; stride = window: disjoint, smaller: overlapping
-    period: circumference along u, 0 = not periodic [mm]; stride and window are then stretched along u by
-        the same factor, at most half a stride over the circumference, so that the lattice closes
+    window: lengths along u and w [mm]
+    stride: distance of neighbouring windows over their length, in (0, 1]; 1 = disjoint, smaller = overlapping
+    period: circumference along u, 0 = not periodic [mm]; windows are then stretched along u so that a whole
+        number of strides fits around
     min_hits: windows with fewer hits are dropped
     Returns (offsets, members), windows in row order (u first), and labels (n,) int64: the fullest window of
     each hit (the first of equal ones), -1 = in none.
     """
-    n_around = max(round(period / stride[0]), 1) if period else 0
-    first_u, copies_u = _lattice(uw[:, 0], period / n_around if n_around else stride[0], window[0] / stride[0])
-    first_w, copies_w = _lattice(uw[:, 1], stride[1], window[1] / stride[1])
+    step_u, step_w = window[0] * stride, window[1] * stride
+    n_around = max(round(period / step_u), 1) if period else 0
+    first_u, copies_u = _lattice(uw[:, 0], period / n_around if n_around else step_u, 1 / stride)
+    first_w, copies_w = _lattice(uw[:, 1], step_w, 1 / stride)
     hit, row, column = [], [], []
     # The u-th and w-th window below the one that starts last before the hit.
     for u in range(copies_u.max(initial=0)):
@@ -37,9 +39,9 @@ def grid_windows(
     return _collect(np.concatenate(hit), np.concatenate(row), np.concatenate(column), len(uw), min_hits)
 
 
-def _lattice(values: np.ndarray, stride: float, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def _lattice(values: np.ndarray, step: float, ratio: float) -> tuple[np.ndarray, np.ndarray]:
     """Last window that starts at or before each value, and in how many windows the value is."""
-    place = values / stride
+    place = values / step
     first = np.floor(place).astype(np.int64)
     return first, np.ceil(ratio - (place - first)).astype(np.int64)
 
