@@ -13,6 +13,7 @@ import numpy as np
 
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
+from trackbench.evaluation.intervals import clopper_pearson
 
 MIN_HITS = 3  # smallest cluster that counts, and fewest hits of a scored track in the region
 PT_MIN = 0.9  # scored tracks have more [GeV]
@@ -172,15 +173,15 @@ def pool_scores(scores: list[RegionScore]) -> dict[str, float]:
     best = np.concatenate([score.best_fraction for score in scores])
     matched = np.concatenate([score.matched for score in scores])
     found, n = int(matched.sum()), len(best)
-    low, high = _binomial_interval(found, n)
+    low, high = clopper_pearson(found, n)
     return {
         "recon_ratio": _mean(best),
         "recon_ratio_err": _standard_error(best),
         "fully_contained": _mean(best == 1),
         "majority_contained": _mean(best > 0.5),
         "dm": _mean(matched),
-        "dm_lo": low,
-        "dm_hi": high,
+        "dm_lo": float(low),
+        "dm_hi": float(high),
         "clusters": _mean([score.n_clusters for score in scores]),
         "tracks": n / len(scores),
         "attention": _mean_of(scores, "attention"),
@@ -203,13 +204,3 @@ def _mean_of(scores, name: str) -> float:
 
 def _standard_error(values) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-
-
-def _binomial_interval(k: int, n: int) -> tuple[float, float]:
-    """Clopper-Pearson interval at 68.27 % confidence."""
-    from scipy.stats import beta
-
-    tail = (1 - 0.6826894921370859) / 2
-    low = beta.ppf(tail, k, n - k + 1) if k > 0 else 0.0
-    high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
-    return (float(low), float(high)) if n else (float("nan"), float("nan"))
