@@ -115,7 +115,9 @@ def test_particles_are_charged_and_in_the_acceptance(event):
     assert np.abs(np.arcsinh(particles["pz"] / pt))[primary].max() < 4
     assert (particles.loc[pt < 0.15, "nhits"] == 0).all()
     assert set(vertex_number(particles["particle_id"])) >= {1}
-    assert 0 < (~primary).sum() < primary.sum()
+    generation = generation_number(particles["particle_id"])
+    assert set(generation) == {0, 1, 2}
+    assert (generation == 2).sum() < (generation == 1).sum() < primary.sum()
 
 
 def test_weights_are_the_phase2_weights(event):

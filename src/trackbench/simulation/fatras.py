@@ -42,6 +42,10 @@ class SimulatedHits:
         """Return the hits at ``index``: (m,) int positions or (n,) bool mask."""
         return SimulatedHits(self.particle[index], self.module[index], self.position[index], self.momentum[index])
 
+    def shifted(self, rows: int) -> "SimulatedHits":
+        """Return the hits with ``rows`` added to the particle numbers."""
+        return SimulatedHits(self.particle + rows, self.module, self.position, self.momentum)
+
     def concatenate(self, other: "SimulatedHits") -> "SimulatedHits":
         """Return these hits followed by the ``other`` ones; both count rows of the same particle table."""
         names = ("particle", "module", "position", "momentum")

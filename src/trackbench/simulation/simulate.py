@@ -28,7 +28,8 @@ Progress = Callable[[int, int, int], None]
 # Each random stage has its own stream: changing one (say the efficiency) leaves the others as they were.
 # 0 is the generator's.
 _INTERACTIONS, _INEFFICIENCY, _NOISE, _DIGITISATION = 1, 2, 3, 4
-_FATRAS_PRIMARY, _FATRAS_SECONDARY = 11, 12
+# Primaries, their children and grandchildren (235 of 2832 secondaries in event 1000); the last do not interact.
+N_GENERATIONS = 3
 
 
 class Simulator:
@@ -53,16 +54,26 @@ class Simulator:
     def _rng(self, event_id: int, stage: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, event_id, stage])
 
-    def _acts_seed(self, stage: int) -> int:
-        return int(np.random.SeedSequence([self.config.seed, stage]).generate_state(1)[0])
+    def _acts_seed(self, generation: int) -> int:
+        return int(np.random.SeedSequence([self.config.seed, generation]).generate_state(1)[0])
 
     def _detector(self, primaries: pd.DataFrame, event_id: int) -> tuple[pd.DataFrame, SimulatedHits]:
-        """Propagate primaries, let hadrons interact, propagate the children. Returns all particles and hits."""
-        hits = propagate(primaries, event_id, self._acts_seed(_FATRAS_PRIMARY))
-        kept, children = interact(hits, primaries, self._rng(event_id, _INTERACTIONS))
-        more = propagate(children, event_id, self._acts_seed(_FATRAS_SECONDARY)) if len(children) else no_hits()
-        more = SimulatedHits(more.particle + len(primaries), more.module, more.position, more.momentum)
-        return pd.concat([primaries, children], ignore_index=True), hits.take(kept).concatenate(more)
+        """Propagate primaries, let hadrons interact, propagate their children, and so on.
+
+        Returns all particles (primaries first) and the hits, which count rows of that table.
+        """
+        rng = self._rng(event_id, _INTERACTIONS)
+        tables, hits, n_particles = [], no_hits(), 0
+        table = primaries
+        for generation in range(N_GENERATIONS):
+            new = propagate(table, event_id, self._acts_seed(generation))
+            tables.append(table)
+            if generation + 1 < N_GENERATIONS:
+                kept, table = interact(new, table, rng)
+                new = new.take(kept)
+            hits = hits.concatenate(new.shifted(n_particles))
+            n_particles += len(tables[-1])
+        return pd.concat(tables, ignore_index=True), hits
 
     def _tables(self, particles: pd.DataFrame, hits: SimulatedHits, event_id: int) -> EventTables:
         """Add noise, digitise, number the hits and compute weights."""
