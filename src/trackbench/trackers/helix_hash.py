@@ -43,8 +43,9 @@ class Config:
     extra_hit_penalty: a cell scores (distinct layers) - penalty * (hits beyond one per layer)
     max_hits: cells with more hits are ignored
     min_hits: smallest number of hits of a candidate, and of layers of a cell
-    passes: number of scans; after each but the last, candidates of at least freeze_hits hits are
-        frozen and only the other hits are scanned again
+    passes: number of scans; after each but the last, long candidates are frozen and only the other hits
+        are scanned again
+    freeze_hits: a candidate of at least this many hits is long
     """
 
     n_curvatures: int = 25
