@@ -25,6 +25,7 @@ ALLOWED = {
     "runner": {"errors", "files", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
     "tiling": {"errors", "data", "trackers"},
+    "sectored": {"data", "trackers"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "digest": set(),
     "jobs": {"errors"},

@@ -118,6 +118,8 @@ def read_tracks(path: Path):
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(describe(path, f"cannot be read ({error})", "a tracks file", remedy)) from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of surplus values
+        raise InputError(describe(path, "more values than column names", "columns hit_id and track_id", remedy))
     for name in ("hit_id", "track_id"):
         if name not in frame:
             raise InputError(describe(path, f"no column {name}", "columns hit_id and track_id", remedy))

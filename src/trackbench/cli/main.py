@@ -8,6 +8,8 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trackbench
 from trackbench.cli import display, evaluate, reconstruct, simulate, trackers
@@ -41,18 +43,18 @@ def main(argv: list[str] | None = None) -> int:
     with SystemExit(2) on a wrong option. Any other exception is a defect of trackbench and is not hidden.
     """
     args = build_parser().parse_args(argv)
-    _start_logging(logging.WARNING if args.quiet else logging.INFO)
-    try:
-        args.run(args)
-        sys.stdout.flush()
-    except TrackbenchError as error:
-        print(f"trackbench: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except OSError as error:
-        return _report_os_error(error)
-    except KeyboardInterrupt:
-        print("trackbench: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    with _logging_to_stderr(logging.WARNING if args.quiet else logging.INFO):
+        try:
+            args.run(args)
+            sys.stdout.flush()
+        except TrackbenchError as error:
+            print(f"trackbench: error: {error}", file=sys.stderr)
+            return USAGE_ERROR
+        except OSError as error:
+            return _report_os_error(error)
+        except KeyboardInterrupt:
+            print("trackbench: interrupted", file=sys.stderr)
+            return INTERRUPTED
     return 0
 
 
@@ -64,11 +66,20 @@ class _Formatter(logging.Formatter):
         return f"trackbench: {level}{record.message}"
 
 
-def _start_logging(level: int) -> None:
+@contextmanager
+def _logging_to_stderr(level: int) -> Iterator[None]:
+    """Show the library's log; taken back at the end, so that ``main`` can be called from other programs."""
+    logger = logging.getLogger("trackbench")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("trackbench").setLevel(level)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _report_os_error(error: OSError) -> int:

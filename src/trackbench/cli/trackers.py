@@ -8,6 +8,7 @@ import textwrap
 
 WIDTH = 110
 _DOCUMENTED = re.compile(r"^(?P<names>\w+(?:, \w+)*): (?P<text>.+)$")
+_NEXT_ON_LINE = re.compile(r"; (?=\w+(?:, \w+)*: )")  # "low: meaning; high: meaning"
 
 
 def add_parser(subparsers) -> None:
@@ -73,7 +74,8 @@ def _yaml_scalar(value: object) -> str:
 def field_docs(config_class: type) -> dict[str, str]:
     """Read the meaning of each setting from the docstrings of the class and its base classes.
 
-    A docstring holds ``name: meaning`` or ``name, other: meaning`` lines, continued on indented lines.
+    A docstring holds ``name: meaning`` or ``name, other: meaning`` lines, continued on indented lines; a
+    semicolon may separate several on one line.
     Returns field name -> meaning; fields no docstring mentions are absent.
     """
     names = {field.name for field in dataclasses.fields(config_class)}
@@ -88,12 +90,13 @@ def _docstring_fields(cls: type, names: set[str]) -> dict[str, str]:
     docs: dict[str, str] = {}
     current: list[str] = []
     for line in inspect.cleandoc(cls.__doc__ or "").splitlines():
-        found = _DOCUMENTED.match(line)
-        if found and names.intersection(found["names"].split(", ")):
-            current = [name for name in found["names"].split(", ") if name in names]
-            docs.update(dict.fromkeys(current, found["text"]))
-        elif line.startswith(" ") and line.strip():
-            docs.update({name: f"{docs[name]} {line.strip()}" for name in current})
-        else:
-            current = []
+        for piece in _NEXT_ON_LINE.split(line):
+            found = _DOCUMENTED.match(piece)
+            if found and names.intersection(found["names"].split(", ")):
+                current = [name for name in found["names"].split(", ") if name in names]
+                docs.update(dict.fromkeys(current, found["text"]))
+            elif line.startswith(" ") and line.strip():
+                docs.update({name: f"{docs[name]} {piece.strip()}" for name in current})
+            else:
+                current = []
     return docs
