@@ -1,11 +1,13 @@
 """The ``trackbench`` command: what it prints, what it writes, and how it refuses."""
 
 import dataclasses
+import io
 import json
 import logging
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -150,6 +152,29 @@ def test_logging_is_taken_back(command):
     before = (list(logger.handlers), logger.level)
     command("trackers", "dbscan")
     assert (list(logger.handlers), logger.level) == before
+
+
+def documented_commands():
+    """Every line of the documents' code blocks that calls trackbench."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"^```sh\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            yield from (line for line in block.replace("\\\n", " ").splitlines() if line.startswith("trackbench "))
+
+
+def test_documented_commands_are_valid():
+    commands = list(documented_commands())
+    assert {line.split()[1] for line in commands} >= {"simulate", "trackers", "reconstruct", "evaluate", "display"}
+    for line in commands:
+        args = entry.build_parser().parse_args(shlex.split(line, comments=True)[1:])
+        assert callable(args.run), line
+
+
+def test_progress_is_a_bar_on_a_terminal(events, tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert entry.main(["reconstruct", "dbscan", str(events), "--out", str(tmp_path)]) == 0
+    assert "3/3" in terminal.getvalue()
 
 
 # trackers
