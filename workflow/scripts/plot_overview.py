@@ -11,14 +11,14 @@ from trackbench.jobs import job
 def main(inputs, out, params):
     import pandas as pd
 
-    from trackbench.evaluation.tables import paired_differences
+    from trackbench.evaluation.tables import differences
     from trackbench.plotting.sample import sample_header, save_as
     from trackbench.plotting.summary import difference_figure, summary_figure
 
     header = sample_header(inputs.manifest, params.selection)
     metrics = pd.read_csv(inputs.metrics)
     save_as(out.overview_png, *summary_figure(metrics, header=header))
-    save_as(out.differences_png, *difference_figure(paired_differences(metrics), header=header))
+    save_as(out.differences_png, *difference_figure(differences(metrics), header=header))
 
 
 with job(snakemake.log[0], snakemake.threads):
