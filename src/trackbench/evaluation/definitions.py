@@ -9,7 +9,7 @@ acorn ``track_building``; hepattn ``experiments/trackml/eval``; trackml-library 
 
 from dataclasses import dataclass
 
-DEFINITION_VERSION = "1"  # raise when any value below would change on the same labels and truth
+DEFINITION_VERSION = "v1"  # raise when any value below would change on the same labels and truth
 
 ACORN_STYLES = ("atlas", "one_way", "two_way")
 ACORN_LENGTHS = (3, 5)

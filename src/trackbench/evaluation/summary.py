@@ -1,0 +1,240 @@
+"""The summary of a long table for people: Markdown for the report, LaTeX for the paper."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trackbench.evaluation.published import QUOTED, is_quoted
+from trackbench.evaluation.tables import TRUTH_FILTER, differences
+
+DAGGER = "\N{DAGGER}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: metric of the long table, heading, and whether it is a fraction shown in per cent."""
+
+    metric: str
+    heading: str
+    percent: bool = True
+
+
+COLUMNS = (
+    Column("dm", "DM eff. [%]"),
+    Column("technical", "Technical eff. [%]"),
+    Column("perfect", "Perfect [%]"),
+    Column("fake_rate", "Fake, purity [%]"),
+    Column("fake_all", "Fake, all cand. [%]"),
+    Column("dup_rate", "Duplicates [%]"),
+    Column("trackml_score", "TrackML score [%]"),
+    Column("latency_ms", "Latency [ms]", percent=False),
+    Column("peak_memory_mb", "Memory [MB]", percent=False),
+)
+DIFFERENCE_COLUMNS = tuple(c for c in COLUMNS if c.metric in ("dm", "fake_rate", "fake_all", "trackml_score"))
+
+
+def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
+    """Write the headline numbers, differences and footnotes as Markdown.
+
+    table: long table of ``tables.metrics_table``
+    note: description of the sample, e.g. "200 pile-up, sigma_z = 5.5 mm, all pixel hits"
+    interval: name of the binomial interval in the table
+    """
+    measured, quoted = _split(table)
+    rows = [[name, *_cells(measured, name, COLUMNS, _plain), _selection(measured, name)] for name in _order(measured)]
+    rows += [
+        [f"{name} {DAGGER}", *_cells(quoted, name, COLUMNS, _plain), _selection(quoted, name)]
+        for name in _quoted_names(quoted)
+    ]
+    parts = [_markdown_table(["Tracker", *(c.heading for c in COLUMNS), "Selection"], rows)]
+    parts += [" ".join(_caption(measured, note, interval))]
+    difference = differences(measured)
+    if len(difference):
+        reference = difference["reference"].iloc[0]
+        names = list(dict.fromkeys(difference["tracker"]))
+        rows = [[name, *_cells(difference, name, DIFFERENCE_COLUMNS, _plain_signed)] for name in names]
+        head = [f"Difference to {reference}", *(c.heading for c in DIFFERENCE_COLUMNS)]
+        n_events = int(difference["n_events"].iloc[0])
+        parts += [_markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
+    notes = _quoted_notes(quoted)
+    parts += [f"{DAGGER} {notes[0]}", "\n".join(f"- {text}" for text in notes[1:])] if notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
+    """Write the headline numbers as a LaTeX table (packages booktabs and graphicx). Arguments as above."""
+    measured, quoted = _split(table)
+    rows = [
+        [_tex(name), *_cells(measured, name, COLUMNS, _math), _tex(_selection(measured, name))]
+        for name in _order(measured)
+    ]
+    quoted_rows = [
+        [_tex(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), _tex(_selection(quoted, name))]
+        for name in _quoted_names(quoted)
+    ]
+    body = [_tex_row(["Tracker", *(_tex(c.heading) for c in COLUMNS), "Selection"]), r"\midrule", *map(_tex_row, rows)]
+    if quoted_rows:
+        body += [r"\midrule", *map(_tex_row, quoted_rows)]
+    # Caveats of each number would fill a page: they stand in the Markdown summary and the long table.
+    notes = [r"$^\dagger$" + _tex(text) for text in _quoted_notes(quoted)[:1]]
+    lines = [
+        "% needs the packages booktabs and graphicx",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(' '.join(_caption(measured, note, interval)))}}}",
+        r"\label{tab:trackbench}",
+        r"\resizebox{\linewidth}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}l}}",
+        r"\toprule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *([r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize", *notes, r"\end{minipage}"] if notes else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    table = table[table["region"] == "all"]
+    quoted = is_quoted(table)
+    return table[~quoted], table[quoted]
+
+
+def _order(measured: pd.DataFrame) -> list[str]:
+    """Trackers by DM, best first; ties in the table's order."""
+    value = measured[measured["metric"] == "dm"].set_index("tracker")["value"]
+    names = list(dict.fromkeys(measured["tracker"]))
+    return sorted(names, key=lambda name: -np.nan_to_num(value.get(name, np.nan), nan=-1.0))
+
+
+def _quoted_names(quoted: pd.DataFrame) -> list[str]:
+    """Quoted trackers with a DM efficiency; the other quoted numbers stay in the long table."""
+    return list(dict.fromkeys(quoted[quoted["metric"] == "dm"]["tracker"]))
+
+
+def _selection(rows: pd.DataFrame, tracker: str) -> str:
+    found = rows[(rows["metric"] == "dm") & (rows["tracker"] == tracker)]["selection"]
+    return found.iloc[0].replace(f"; {TRUTH_FILTER}", "") if len(found) else ""
+
+
+def _cells(rows: pd.DataFrame, tracker: str, columns: Iterable[Column], write) -> list[str]:
+    mine = rows[rows["tracker"] == tracker].drop_duplicates("metric").set_index("metric")
+    cells = []
+    for column in columns:
+        if column.metric not in mine.index:
+            cells.append(write(np.nan, np.nan, np.nan, column.percent))
+            continue
+        value, lo, hi = mine.loc[column.metric, ["value", "lo", "hi"]].astype(float)
+        if not column.percent:  # 16 to 84 percentile of latency is a spread, not an error: not shown
+            lo = hi = np.nan
+        cells.append(write(value, lo, hi, column.percent))
+    return cells
+
+
+def _numbers(value: float, lo: float, hi: float, percent: bool, sign: str = "") -> tuple[str, str, str]:
+    """Texts of value, upper and lower error; errors are empty when unknown."""
+    scale = 100.0 if percent else 1.0
+    if np.isnan(value):
+        return "", "", ""
+    if np.isnan(lo) or np.isnan(hi) or lo == hi:  # a bootstrap without spread knows no error
+        number = value * scale
+        return (f"{number:{sign}.0f}" if abs(number) >= 1000 else f"{number:{sign}.4g}"), "", ""
+    up, down = max(hi - value, 0.0) * scale, max(value - lo, 0.0) * scale
+    digits = 1 if max(up, down) >= 0.95 else 2
+    return f"{value * scale:{sign}.{digits}f}", f"{up:.{digits}f}", f"{down:.{digits}f}"
+
+
+def _plain(value: float, lo: float, hi: float, percent: bool, sign: str = "") -> str:
+    number, up, down = _numbers(value, lo, hi, percent, sign)
+    if not number:
+        return "\N{EN DASH}"
+    return (f"{number} +{up} -{down}" if up else number).replace("-", "\N{MINUS SIGN}")
+
+
+def _plain_signed(value: float, lo: float, hi: float, percent: bool) -> str:
+    return _plain(value, lo, hi, percent, "+")
+
+
+def _math(value: float, lo: float, hi: float, percent: bool) -> str:
+    number, up, down = _numbers(value, lo, hi, percent)
+    if not number:
+        return "--"
+    return f"${number}^{{+{up}}}_{{-{down}}}$" if up else f"${number}$"
+
+
+def _caption(measured: pd.DataFrame, note: str, interval: str) -> list[str]:
+    """Sentences of the caption: sample, selection, intervals, conditions of the timing, warnings."""
+    headline = measured[measured["metric"] == "dm"]
+    if headline.empty:
+        return ["Published numbers only; nothing was measured."]
+    n_events = int(headline["n_events"].iloc[0])
+    simulated = headline["source"].str.contains("simulated").any()
+    sample = "simulated, TrackML-like" if simulated else headline["source"].iloc[0]
+    selection = _selection(headline, headline["tracker"].iloc[0])
+    sentences = [
+        f"{n_events} test event{'s' if n_events != 1 else ''} ({sample}{'; ' + note if note else ''}).",
+        f"Particles: {selection}.",
+        f"Ratios are pooled over events; errors are 68.27 % {interval} intervals for k of n, bootstrap over events"
+        " for duplicates and scores (none on one event).",
+        "Purity fakes are among candidates led by a selected particle; all-candidate fakes are all those that no"
+        " particle at all matches by double majority.",
+    ]
+    if headline["selection"].str.contains(TRUTH_FILTER, regex=False).any():
+        sentences.insert(1, f"WARNING {TRUTH_FILTER}.")
+    conditions = measured[measured["metric"] == "latency_ms"]["selection"].unique()
+    if len(conditions):
+        sentences.append(f"Latency: median over events; {'; '.join(conditions)}.")
+    return sentences
+
+
+def _quoted_notes(quoted: pd.DataFrame) -> list[str]:
+    """Say that the marked rows are quoted and from where, then the caveats of each tracker."""
+    names = _quoted_names(quoted)
+    if not names:
+        return []
+    shown = quoted[quoted["tracker"].isin(names) & quoted["metric"].isin([column.metric for column in COLUMNS])]
+    trackers: dict[str, list[str]] = {}
+    caveats: dict[str, list[str]] = {}
+    for row in shown.itertuples():
+        source, _, caveat = row.source.removeprefix(QUOTED + ": ").removesuffix("]").partition(" [")
+        trackers.setdefault(source, []).append(row.tracker)
+        if caveat:
+            caveats.setdefault(row.tracker, []).append(f"{row.metric}: {caveat}")
+    sources = "; ".join(f"{source} ({', '.join(dict.fromkeys(found))})" for source, found in trackers.items())
+    first = f"Quoted, not measured here: other data, hardware and selection (last column). Sources: {sources}."
+    return [first, *(f"{name}: {'; '.join(facts)}." for name, facts in caveats.items())]
+
+
+def _markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def _tex_row(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+_TEX = {
+    "pT": r"$p_\mathrm{T}$",
+    "|eta|": r"$|\eta|$",
+    "sigma_z": r"$\sigma_z$",
+    ">=": r"$\geq$",
+    "<=": r"$\leq$",
+    ">": "$>$",
+    "<": "$<$",
+    "|": r"\textbar{}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: "\\" + character for character in "%&#_${}"},
+}
+_TEX_PATTERN = re.compile("|".join(re.escape(key) for key in sorted(_TEX, key=len, reverse=True)))
+
+
+def _tex(text: str) -> str:
+    """Escape plain text for LaTeX and set the usual symbols."""
+    return _TEX_PATTERN.sub(lambda match: _TEX[match.group()], text)
