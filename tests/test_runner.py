@@ -45,7 +45,7 @@ class MemoryTracker(AzimuthTracker):
     """Touches 200 MB in its first call and 60 MB in every other."""
 
     def find_tracks(self, hits, timer):
-        np.ones((60 if self.calls else 200) * 131072).sum()
+        np.ones((60 if self.calls else 200) * 125_000).sum()
         return super().find_tracks(hits, timer)
 
 

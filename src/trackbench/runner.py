@@ -189,18 +189,18 @@ def _cpu_model() -> str:
 
 
 def _status_mb(key: str) -> float | None:
-    """Read one memory entry of this process from Linux' /proc, None elsewhere."""
+    """Read one memory entry of this process [MB = 10^6 bytes] from Linux' /proc, None elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     values = [line.split()[1] for line in lines if line.startswith(key + ":")]
-    return int(values[0]) / 1024 if values else None
+    return int(values[0]) * 1024 / 1e6 if values else None  # given in units of 1024 bytes
 
 
 def _max_rss_mb() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / 1024 if sys.platform != "darwin" else used / 1024**2  # macOS counts bytes
+    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6  # macOS counts bytes, Linux 1024 bytes
 
 
 def _resident_mb() -> float:
