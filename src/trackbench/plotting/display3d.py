@@ -14,7 +14,7 @@ from trackbench.files import write_text
 from trackbench.plotting.event_tracks import TRACK_COLORS, DrawnTracks, candidate_tracks, truth_tracks, with_gaps
 from trackbench.plotting.style import GREY, Header
 
-MAX_POINTS = 20_000  # of all groups together; 20,000 points are about 1 MB of page
+MAX_POINTS = 18_000  # of all groups together; tracks of 3 hits cost about 60 bytes per point
 
 
 def display_page(
