@@ -167,7 +167,7 @@ def test_page_of_a_full_event_stays_below_6_mb():
     labels[labels < 0] = 10_000 + np.arange((labels < 0).sum()) // 6
     page = display_page(hits, truth, {"dbscan": labels, "hdbscan": labels}, 0.5)
     assert 5_500_000 < len(page.encode()) < 6_000_000
-    assert re.search(r"hits \(\d+ of \d+\)", page) and re.search(r"dbscan \(\d+ of \d+\)", page)
+    assert re.search(r"hits \(\d+ of \d+\)", page) and re.search(r"dbscan: other candidates \(\d+ of \d+\)", page)
 
 
 def test_page_of_nothing(event):
