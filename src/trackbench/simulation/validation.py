@@ -19,7 +19,7 @@ from trackbench.errors import InputError, describe
 from trackbench.geometry.detector import VOLUMES
 
 EVENT_1000, SAMPLE = "TrackML event 1000", "thinned TrackML event"
-REFERENCE_PILEUP, REFERENCE_SIGMA_Z = 200.0, 5.5
+REFERENCE_SETTINGS = {"pileup": 200.0, "sigma_z": 5.5, "hard_process": "ttbar"}
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Reference:
 
     value: in the unit ``unit``; source: the event it comes from
     by_construction: the simulation was tuned to it
-    applies: "always", or the setting that must have its reference value: "pileup", "sigma_z"
+    applies: settings that must have their reference value, of ``REFERENCE_SETTINGS``
     """
 
     value: float
     unit: str
     source: str = EVENT_1000
     by_construction: bool = False
-    applies: str = "pileup"
+    applies: tuple[str, ...] = ("pileup", "hard_process")
 
 
 _TUNED = {"by_construction": True}
@@ -52,20 +52,20 @@ REFERENCES: dict[str, Reference] = {
     "particles pT > 0.9, >= 3 hits": Reference(1576, "per event"),
     "same, |eta| < 1.5": Reference(704, "per event"),
     "same, |eta| >= 1.5": Reference(872, "per event"),
-    "hits per primary": Reference(9.89, "hits", applies="always", **_TUNED),
-    "hits per secondary": Reference(3.53, "hits", applies="always", **_TUNED),
+    "hits per primary": Reference(9.89, "hits", applies=(), **_TUNED),
+    "hits per secondary": Reference(3.53, "hits", applies=(), **_TUNED),
     "median pT": Reference(0.360, "GeV"),
     "90 % quantile of pT": Reference(1.079, "GeV"),
-    "median p of secondaries": Reference(0.272, "GeV", applies="always", **_TUNED),
-    "vertex spread in z": Reference(6.0, "mm", applies="sigma_z", **_TUNED),
-    "noise share": Reference(0.150, "of hits", SAMPLE, applies="always", **_TUNED),
+    "median p of secondaries": Reference(0.272, "GeV", applies=(), **_TUNED),
+    "vertex spread in z": Reference(6.0, "mm", applies=("pileup", "sigma_z"), **_TUNED),
+    "noise share": Reference(0.150, "of hits", SAMPLE, applies=(), **_TUNED),
 }
 _HIT_SHARES = (0.132, 0.242, 0.130, 0.068, 0.229, 0.063, 0.026, 0.084, 0.027)
 _NOISE_SHARES = (0.051, 0.061, 0.046, 0.144, 0.194, 0.141, 0.168, 0.576, 0.252)
 _SHARE_VOLUMES = tuple(sorted(VOLUMES))
 for _volume, _hits, _noise in zip(_SHARE_VOLUMES, _HIT_SHARES, _NOISE_SHARES, strict=True):
-    REFERENCES[f"hit share of volume {_volume}"] = Reference(_hits, "of hits", SAMPLE, applies="always")
-    noise = Reference(_noise, "of hits there", SAMPLE, by_construction=True, applies="always")
+    REFERENCES[f"hit share of volume {_volume}"] = Reference(_hits, "of hits", SAMPLE, applies=())
+    noise = Reference(_noise, "of hits there", SAMPLE, by_construction=True, applies=())
     REFERENCES[f"noise share in volume {_volume}"] = noise
 
 SUMMARY_COLUMNS = ("quantity", "unit", "mean", "spread", "n_events", "reference", "ratio", "by_construction", "source")
@@ -192,8 +192,8 @@ def _settings(prefix: str) -> dict:
 
 
 def _applies(reference: Reference, settings: dict) -> bool:
-    expected = {"pileup": REFERENCE_PILEUP, "sigma_z": REFERENCE_SIGMA_Z}.get(reference.applies)
-    return expected is None or settings.get(reference.applies, expected) == expected
+    expected = {name: REFERENCE_SETTINGS[name] for name in reference.applies}
+    return all(settings.get(name, value) == value for name, value in expected.items())
 
 
 def _pt_eta(particles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
