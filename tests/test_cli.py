@@ -20,11 +20,11 @@ from doc_examples import example_block
 from toy_files import toy_frames, write_toy_event
 
 import trackbench
-from trackbench.cli import evaluate as evaluate_command
 from trackbench.cli import main as entry
 from trackbench.cli.trackers import default_text, field_docs
 from trackbench.data.hits import Hits
 from trackbench.data.prepare import DataSelection, build_event
+from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.trackers.base import build_tracker, load_module, tracker_names
@@ -368,17 +368,12 @@ def test_evaluate_gives_the_pooled_metrics(command, events, tracks):
     assert (code, err) == (0, "")
     result = json.loads(out)
     assert (result["n_events"], result["hits"]) == (3, "pixel hits, noise kept")
-    results = []
-    for event_id in (1, 2, 3):
-        _, truth = build_event(toy_frames(event_id), DataSelection(), event_id)
-        labels = expected_tracks(event_id)[toy_frames(event_id)[0]["volume_id"] != 13]
-        results.append(evaluate_event(labels, truth))
     metrics = result["tracks"][str(tracks)]
-    assert set(metrics) == set(results[0].counts)
     for metric in ("dm", "fake_rate", "perfect", "trackml_score", "n_hits"):
-        num, den = (sum(r.counts[metric][i] for r in results) for i in (0, 1))
+        num, den = (sum(values) for values in zip(*toy_counts(metric), strict=True))
         np.testing.assert_allclose([metrics[metric][name] for name in ("num", "den")], [num, den])
         np.testing.assert_allclose(metrics[metric]["value"], num / den)
+    assert set(METRICS) - set(metrics) == {name for name in METRICS if name.endswith("_postfilter")}
     dm = metrics["dm"]
     np.testing.assert_allclose((dm["lo"], dm["hi"]), clopper_pearson(dm["num"], dm["den"]))
     assert 0 < dm["lo"] < dm["value"] < dm["hi"] < 1
@@ -395,7 +390,7 @@ def test_evaluate_table_has_a_column_per_directory(command, events, tracks, tmp_
         (line,) = [line for line in lines if line.startswith(f"{title}  ")]
         assert len(re.findall(r"\d\.\d{4}(?: \[\d\.\d{4}, \d\.\d{4}\])?", line.removeprefix(title))) == 2
     assert lines[-2] == "3 events pooled; pixel hits, noise kept; particles: pT >= 0.9 GeV, |eta| < 4, >= 3 layers"
-    assert lines[-1].startswith("[ ]: 68.27 % Clopper-Pearson")
+    assert lines[-1].startswith("[ ]: 68.27 %, Clopper-Pearson")
 
 
 def test_directories_of_the_same_name_are_told_apart(command, events, tracks, tmp_path):
@@ -421,16 +416,25 @@ def test_evaluate_selection_options(command, events, tracks):
     assert targets("--full-detector")[1] == targets()[1] + 3 * 5  # the strip hits
 
 
-def test_evaluate_from_twenty_events_on_resamples_events():
-    rng = np.random.default_rng(1)
-    pairs = [(float(k), 20.0) for k in rng.integers(10, 20, 20)]
-    few, many = (evaluate_command.summarise({"dm": pairs[:n], "dup_rate": pairs[:n]}) for n in (19, 20))
-    num, den = np.array(pairs).T
-    np.testing.assert_allclose((many["dm"]["lo"], many["dm"]["hi"]), event_bootstrap(num, den))
-    np.testing.assert_allclose((many["dup_rate"]["lo"], many["dup_rate"]["hi"]), event_bootstrap(num, den))
-    np.testing.assert_allclose((few["dm"]["lo"], few["dm"]["hi"]), clopper_pearson(num[:19].sum(), 19 * 20))
-    assert (few["dup_rate"]["lo"], few["dup_rate"]["hi"]) == (None, None)
-    assert "bootstrap over events" in evaluate_command.interval_method(20)
+def test_evaluate_intervals_and_differences(command, events, tracks, tmp_path):
+    """k of n: Clopper-Pearson; other ratios: event bootstrap; second directory: differences to the first."""
+    assert command("reconstruct", "helix_hash", events, "--out", tmp_path / "helix_hash")[0] == 0
+    directories = [str(tracks), str(tmp_path / "helix_hash")]
+    result = json.loads(command("evaluate", "--truth", events, "--tracks", *directories, "--json")[1])
+    first, second = (result["tracks"][directory] for directory in directories)
+    num, den = (np.array(values) for values in zip(*toy_counts("trackml_score"), strict=True))
+    np.testing.assert_allclose((first["trackml_score"]["lo"], first["trackml_score"]["hi"]), event_bootstrap(num, den))
+    minus = f"dm/minus:{directories[0]}"
+    assert minus in second and minus not in first
+    np.testing.assert_allclose(second[minus]["value"], second["dm"]["value"] - first["dm"]["value"])
+
+
+def toy_counts(metric):
+    """(numerator, denominator) of dbscan in toy events 1 to 3, computed without the command."""
+    for event_id in (1, 2, 3):
+        _, truth = build_event(toy_frames(event_id), DataSelection(), event_id)
+        labels = expected_tracks(event_id)[toy_frames(event_id)[0]["volume_id"] != 13]
+        yield evaluate_event(labels, truth).counts[metric]
 
 
 def test_an_undefined_metric_is_null_and_a_dash(command, events, tmp_path):
@@ -560,6 +564,14 @@ def test_simulate_beside_a_broken_manifest(refuse, tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     message = refuse("simulate", "--events", "1", "--pileup", "0", "--out", tmp_path)
     assert "manifest.json: cannot be read" in message and "choose another --out" in message
+
+
+@pytest.mark.parametrize("options", [["--first-event", "3"], ["--first-event", "2", "--format", "parquet"]])
+def test_simulate_beside_events_of_an_interrupted_call(refuse, tmp_path, options):
+    prefix = write_toy_event(tmp_path, 2, parts=("hits",))
+    message = refuse("simulate", "--events", "1", "--pileup", "0", "--out", tmp_path, *options)
+    assert message.startswith(f"{prefix}-hits.csv: belongs to no manifest")
+    assert "choose another --out" in message
 
 
 def test_from_simulation_to_display(command, refuse, tmp_path):

@@ -25,8 +25,7 @@ HEADLINE = (
     "n_targets",
     "n_candidates",
 )
-# From here on intervals come from resampling events: particles of one event are correlated.
-BOOTSTRAP_EVENTS = 20
+INTERVALS = "[ ]: 68.27 %, Clopper-Pearson for k of n, else bootstrap over events (from two events on)"
 SELECTION_OPTIONS = ("pt_min", "pt_operator", "eta_max", "eta_operator", "min_layers", "layer_rule", "min_cluster_size")
 
 
@@ -66,15 +65,13 @@ def run(args: argparse.Namespace) -> None:
     selection = TruthSelection(**{name: value for name, value in options.items() if value is not None})
     data = DataSelection(detector="full" if args.full_detector else "pixel")
     events = events_to_score(args.truth, args.tracks, args.partial)
-    counts = score_events(events, args.tracks, data, selection)
     result = {
         "truth": args.truth,
         "hits": data.label(),
         "selection": selection.label(),
         "n_events": len(events),
         "definition_version": DEFINITION_VERSION,
-        "intervals": interval_method(len(events)),
-        "tracks": {directory: summarise(counts[directory]) for directory in args.tracks},
+        "tracks": summarise(score_events(events, args.tracks, data, selection), selection.label()),
     }
     print(json.dumps(result, indent=2, allow_nan=False) if args.json else format_table(result))
 
@@ -114,53 +111,46 @@ def score_events(events: list[tuple[int, str]], directories: list[str], data, se
     """Score all directories, reading each event once.
 
     data: DataSelection; selection: TruthSelection
-    Returns directory -> metric -> list of (numerator, denominator) per event.
+    Returns directory -> table ``event_id metric num den``.
     """
+    import pandas as pd
+
     from trackbench.data.prepare import RAW_PARTS, build_event
     from trackbench.data.reader import read_event
     from trackbench.evaluation.metrics import evaluate_event
 
-    counts: dict[str, dict] = {directory: {} for directory in directories}
+    rows: dict[str, list] = {directory: [] for directory in directories}
     for event_id, prefix in progress(events, "event"):
         frames = read_event(prefix, RAW_PARTS)
         hits, truth = build_event(frames, data, event_id)
         for directory in directories:
             labels = labels_of(tracks_path(directory, event_id), frames[0]["hit_id"].to_numpy(), hits.hit_id)
-            for metric, pair in evaluate_event(labels, truth, selection).counts.items():
-                counts[directory].setdefault(metric, []).append(pair)
-    return counts
+            counts = evaluate_event(labels, truth, selection).counts
+            rows[directory] += [(event_id, metric, num, den) for metric, (num, den) in counts.items()]
+    return {
+        directory: pd.DataFrame(found, columns=["event_id", "metric", "num", "den"])
+        for directory, found in rows.items()
+    }
 
 
-def summarise(counts: dict[str, list[tuple[float, float]]]) -> dict[str, dict]:
-    """Pool counts over events. Returns metric -> value, lo, hi, num, den; None where there is no number.
+def summarise(counts: dict, selection: str) -> dict[str, dict]:
+    """Pool counts over events, by the rules of ``trackbench.evaluation.tables``.
 
-    lo, hi: 68 % interval, by ``interval_method``; counts such as "n_hits" are means per event.
+    counts: directory -> table ``event_id metric num den``; selection: in words
+    Returns directory -> metric -> value, lo, hi, num, den; None where there is no number. ``/minus:`` marks
+    paired differences to the first directory, other suffixes are explained in ``tables``.
     """
-    return {metric: _pooled(metric, pairs) for metric, pairs in counts.items()}
+    from trackbench.evaluation.tables import Measured, TableOptions, metrics_table
 
-
-def _pooled(metric: str, pairs: list[tuple[float, float]]) -> dict:
-    import numpy as np
-
-    from trackbench.evaluation.definitions import METRICS
-    from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap
-
-    num, den = np.array(pairs, dtype=np.float64).T
-    total_num, total_den = num.sum(), den.sum()
-    value, lo, hi = (total_num / total_den if total_den else math.nan), math.nan, math.nan
-    if len(pairs) >= BOOTSTRAP_EVENTS:
-        lo, hi = event_bootstrap(num, den)
-    elif METRICS[metric].kind == "binomial":
-        lo, hi = clopper_pearson(total_num, total_den)
-    numbers = {"value": value, "lo": lo, "hi": hi, "num": total_num, "den": total_den}
-    return {name: None if math.isnan(number) else float(number) for name, number in numbers.items()}
-
-
-def interval_method(n_events: int) -> str:
-    """Say in words where the intervals come from."""
-    if n_events >= BOOTSTRAP_EVENTS:
-        return "68.27 % bootstrap over events"
-    return f"68.27 % Clopper-Pearson for k of n, none otherwise (bootstrap from {BOOTSTRAP_EVENTS} events on)"
+    options = TableOptions(selection, reference=next(iter(counts)))
+    table = metrics_table({directory: Measured(frame) for directory, frame in counts.items()}, options)
+    table = table.rename(columns={"n_num": "num", "n_den": "den"})
+    summary: dict[str, dict] = {directory: {} for directory in counts}
+    for row in table.to_dict("records"):
+        numbers = {name: float(row[name]) for name in ("value", "lo", "hi", "num", "den")}
+        entry = {name: None if math.isnan(number) else number for name, number in numbers.items()}
+        summary[row["tracker"]][row["metric"]] = entry
+    return summary
 
 
 def format_table(result: dict) -> str:
@@ -179,7 +169,7 @@ def format_table(result: dict) -> str:
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * len(max(lines, key=len)))
     events = f"{result['n_events']} event" + ("s" if result["n_events"] != 1 else "")
-    notes = [f"{events} pooled; {result['hits']}; particles: {result['selection']}", f"[ ]: {result['intervals']}"]
+    notes = [f"{events} pooled; {result['hits']}; particles: {result['selection']}", INTERVALS]
     return "\n".join([*lines, "", *notes])
 
 
@@ -187,6 +177,6 @@ def _cell(entry: dict, kind: str) -> str:
     if entry["value"] is None:
         return "-"
     if kind == "count":
-        return f"{entry['value']:.1f}"
+        return f"{entry['value']:.1f}"  # its spread over events says nothing about the tracker
     interval = "" if entry["lo"] is None else f" [{entry['lo']:.4f}, {entry['hi']:.4f}]"
     return f"{entry['value']:.4f}{interval}"

@@ -4,11 +4,13 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 from pathlib import Path
 
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.simulation.config import HARD_PROCESSES, SimulationConfig
 
+_EVENT_FILE = re.compile(r"event(\d{9})-(?:hits|cells|particles|truth)\.(csv|csv\.gz|parquet)")
 DEFAULTS = SimulationConfig()
 
 logger = logging.getLogger(__name__)
@@ -60,35 +62,36 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Simulate the events into ``args.out``."""
-    for option in ("events", "workers"):
-        if getattr(args, option) < 1:
-            raise ConfigError(describe(f"--{option}", f"value {getattr(args, option)}", "at least 1"))
-    if args.first_event < 0:
-        raise ConfigError(describe("--first-event", f"value {args.first_event}", "at least 0"))
     from trackbench.simulation.output import write_manifest
     from trackbench.simulation.simulate import simulate_parallel
 
-    config = SimulationConfig(
-        pileup=args.pileup,
-        hard_process=args.hard_process,
-        sigma_z=args.sigma_z,
-        hit_efficiency=args.hit_efficiency,
-        cells=args.cells,
-        format=args.format,
-        seed=args.seed,
-    )
-    out = Path(args.out)
-    cache = Path(args.cache) if args.cache else out / ".generator"
-    event_ids = range(args.first_event, args.first_event + args.events)
+    config, event_ids, out = sample_of(args), event_numbers(args), Path(args.out)
     earlier = events_already_there(out, config)
+    refuse_strays(out, {*earlier, *event_ids}, config.format)
+    cache = Path(args.cache) if args.cache else out / ".generator"
     simulate_parallel(config, event_ids, out, cache_dir=cache, workers=args.workers)
     if earlier:
         write_manifest(out, config, sorted({*earlier, *event_ids}))
     logger.info("%d events are in %s", len({*earlier, *event_ids}), out)
 
 
+def sample_of(args: argparse.Namespace) -> SimulationConfig:
+    """Return the settings of the sample; raises ConfigError for a value out of range."""
+    names = ("pileup", "hard_process", "sigma_z", "hit_efficiency", "cells", "format", "seed")
+    return SimulationConfig(**{name: getattr(args, name) for name in names})
+
+
+def event_numbers(args: argparse.Namespace) -> range:
+    """Return the numbers of the events to simulate; raises ConfigError for a count out of range."""
+    for option, smallest in (("events", 1), ("workers", 1), ("first_event", 0)):
+        value = getattr(args, option)
+        if value < smallest:
+            raise ConfigError(describe("--" + option.replace("_", "-"), f"value {value}", f"at least {smallest}"))
+    return range(args.first_event, args.first_event + args.events)
+
+
 def events_already_there(directory: Path, config: SimulationConfig) -> list[int]:
-    """Return the numbers of the events that an earlier call with the same settings left in ``directory``.
+    """Return the numbers of the events that earlier calls with the same settings left in ``directory``.
 
     Raises InputError if the directory holds events with other settings: one sample has one manifest.
     """
@@ -106,3 +109,15 @@ def events_already_there(directory: Path, config: SimulationConfig) -> list[int]
             what = f"the events there have {name} = {manifest.get(name)!r}"
             raise InputError(describe(directory, what, f"{value!r} as asked for now", remedy))
     return earlier
+
+
+def refuse_strays(directory: Path, event_ids: set[int], file_format: str) -> None:
+    """Raise InputError if ``directory`` holds event files that no manifest will describe.
+
+    event_ids, file_format: what the sample will be; such files come from an interrupted call or elsewhere
+    """
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        found = _EVENT_FILE.fullmatch(path.name)
+        if found and (int(found[1]) not in event_ids or found[2] != file_format):
+            what = "belongs to no manifest and is not made by this call"
+            raise InputError(describe(path, what, "", "remove the event files there, or choose another --out"))
