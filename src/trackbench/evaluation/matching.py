@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
@@ -37,19 +38,45 @@ def contingency(labels: np.ndarray, ids: np.ndarray) -> Contingency:
 
     labels: (n,) int, negative = unassigned
     ids: (n,) int, for example particle_id
-    Cost O(n log n) with two integer sorts.
+    Cost O(n) by hashing, plus sorting the distinct values.
     """
-    unique_ids, id_index, id_hits = np.unique(ids, return_inverse=True, return_counts=True)
+    unique_ids, id_index = _number(ids)
     assigned = np.flatnonzero(labels >= 0)
-    unique_labels, cluster = np.unique(labels[assigned], return_inverse=True)
-    key = cluster * max(unique_ids.size, 1) + id_index[assigned]
-    pairs, pair_of_hit, shared = np.unique(key, return_inverse=True, return_counts=True)
+    unique_labels, cluster = _number(labels[assigned])
+    pairs, pair_of_hit = _number(cluster * max(unique_ids.size, 1) + id_index[assigned])
     pair_cluster, pair_id = np.divmod(pairs, max(unique_ids.size, 1))
+    shared = np.bincount(pair_of_hit, minlength=pairs.size)
     hit_pair = np.full(len(labels), -1, dtype=np.int64)
     hit_pair[assigned] = pair_of_hit
-    size = np.bincount(cluster, minlength=unique_labels.size)
-    best = _first_maximum(pair_cluster, shared, unique_labels.size)
-    return Contingency(unique_labels, size, unique_ids, id_hits, pair_cluster, pair_id, shared, hit_pair, best)
+    return Contingency(
+        labels=unique_labels,
+        size=np.bincount(cluster, minlength=unique_labels.size),
+        ids=unique_ids,
+        id_hits=np.bincount(id_index, minlength=unique_ids.size),
+        pair_cluster=pair_cluster,
+        pair_id=pair_id,
+        pair_shared=shared,
+        hit_pair=hit_pair,
+        best=_first_maximum(pair_cluster, shared, unique_labels.size),
+    )
+
+
+def _number(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, ascending, and the position of each value among them: np.unique, but half the time.
+
+    values: (n,) int. Hashing and sorting only the distinct values beats sorting all of them, and a table
+    beats hashing where the values are small.
+    """
+    values = np.asarray(values, dtype=np.int64)
+    if values.size and values.min() >= 0 and values.max() < 4 * values.size:
+        table = np.zeros(values.max() + 1, dtype=np.int64)
+        table[values] = 1
+        return np.flatnonzero(table), np.cumsum(table)[values] - 1
+    codes, found = pd.factorize(values)
+    order = np.argsort(found)
+    rank = np.empty(order.size, dtype=np.int64)
+    rank[order] = np.arange(order.size)
+    return found[order], rank[codes]
 
 
 def _first_maximum(group: np.ndarray, value: np.ndarray, n_groups: int) -> np.ndarray:

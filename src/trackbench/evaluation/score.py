@@ -42,25 +42,25 @@ def trackml_score(truth: pd.DataFrame, submission: pd.DataFrame) -> float:
 
 
 def _locate(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Position of each wanted hit among the given hits; both must be unique."""
-    order = np.argsort(given, kind="stable")
-    sorted_ids = given[order]
-    _refuse_duplicates("submission", sorted_ids)
-    _refuse_duplicates("truth", np.sort(wanted))
-    at = np.searchsorted(sorted_ids, wanted)
-    missing = np.append(sorted_ids, -1)[at] != wanted if given.size else np.ones(len(wanted), dtype=bool)
+    """Position of each hit_id of the truth in the submission; both must be unique."""
+    ascending = given.size > 0 and (np.diff(given) > 0).all()
+    if ascending and np.array_equal(wanted, given):  # the usual case
+        return np.arange(len(wanted))
+    index = _unique_index("submission", given)
+    at = index.get_indexer(_unique_index("truth", wanted))
+    missing = at < 0
     if missing.any():
         what = f"{missing.sum()} hits of the truth have no track_id (first hit_id {wanted[missing][0]})"
-        raise InputError(
-            describe("submission", what, "one row per hit", "give each unassigned hit a track_id of its own")
-        )
-    return order[at]
+        raise InputError(describe("submission", what, "one row per hit", "give each unassigned hit its own track_id"))
+    return at
 
 
-def _refuse_duplicates(where: str, sorted_ids: np.ndarray) -> None:
-    repeated = sorted_ids[1:][np.diff(sorted_ids) == 0]
-    if repeated.size:
+def _unique_index(where: str, hit_id: np.ndarray) -> pd.Index:
+    index = pd.Index(hit_id)
+    if not index.is_unique:
+        repeated = hit_id[index.duplicated()]
         raise InputError(describe(where, f"{repeated.size} duplicate hit_id (first {repeated[0]})", "unique hit_id"))
+    return index
 
 
 def _check_columns(where: str, frame: pd.DataFrame, names: tuple[str, ...]) -> None:
