@@ -84,7 +84,7 @@ def tables(tmp_path):
 
 def test_files_of_a_run(events, paths):
     tracker = AzimuthTracker(seed=4)
-    run_tracker(tracker, events, **paths, warmup=2, threads=1)
+    run_tracker(tracker, events, **paths, warmup=2, threads=1, name="azimuth")
     tracks = pd.read_parquet(paths["out_tracks"])
     assert list(tracks.columns) == ["event_id", "hit_id", "track_id"]
     assert (tracks.dtypes == "int64").all()
@@ -96,6 +96,7 @@ def test_files_of_a_run(events, paths):
     assert (tracks["track_id"] == -1).any()
     run = json.loads(paths["out_run"].read_text())
     assert run["settings"] == {"bins": 40}
+    assert run["tracker"] == "azimuth"
     assert (run["seed"], run["threads"], run["warmup"], run["events"]) == (4, 1, 2, 3)
     assert run["first_call_s"] > 0
     assert run["repeatable"] is True

@@ -45,6 +45,7 @@ def run_tracker(
     out_run: str | os.PathLike,
     warmup: int = 1,
     threads: int | None = None,
+    name: str | None = None,
 ) -> None:
     """Reconstruct every event and write the tracks (parquet), timing (csv) and run (json) files.
 
@@ -53,6 +54,7 @@ def run_tracker(
     warmup: untimed calls on the first event, before it is timed like all others. The very first call,
         which may compile kernels or load weights, is reported apart as ``first_call_s``.
     threads: number of threads the tracker was given, for the record (default: CPUs of this process)
+    name: of the tracker, for the record (default: its module's name)
     ``total`` is the time around ``reconstruct`` from host arrays to host labels; what the stages do not
     account for is its difference to their sum. Nothing is written if a call fails.
     Raises InputError if there are no events or an event_id appears twice.
@@ -74,7 +76,7 @@ def run_tracker(
         if not measurement.timed_events:
             raise InputError(describe("events", "there are none", "at least one event to reconstruct"))
         _write_timing(out_timing, measurement.rows)
-        write_json(out_run, {**_describe_run(tracker, threads), "warmup": warmup, **measurement.summary()})
+        write_json(out_run, {**_describe_run(tracker, threads, name), "warmup": warmup, **measurement.summary()})
 
 
 class _Measurement:
@@ -155,10 +157,10 @@ def _write_timing(path: str | os.PathLike, rows: list[tuple]) -> None:
         pd.DataFrame(rows, columns=list(TIMING_COLUMNS)).to_csv(temporary, index=False, float_format="%.6g")
 
 
-def _describe_run(tracker: TrackerBase, threads: int | None) -> dict:
+def _describe_run(tracker: TrackerBase, threads: int | None, name: str | None) -> dict:
     config = tracker.config
     return {
-        "tracker": type(tracker).__module__.rpartition(".")[2],
+        "tracker": name or type(tracker).__module__.rpartition(".")[2],
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},
         "seed": tracker.seed,
         "threads": threads or _n_cpus(),

@@ -24,7 +24,7 @@ def main(index, tuned, out, name, params, threads):
     events = read_events(index, "test")
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
-    run_tracker(tracker, events, out.tracks, out.timing, out.run, threads=threads)
+    run_tracker(tracker, events, out.tracks, out.timing, out.run, threads=threads, name=name)
 
 
 with job(snakemake.log[0], snakemake.threads):
