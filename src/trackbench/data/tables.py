@@ -14,6 +14,8 @@ from trackbench.data.schema import COLUMNS
 from trackbench.errors import InputError, describe
 
 _MAX_HEADER = 4096
+# The compiled parser takes about 0.4 s to load once per process and saves half of the time per byte.
+_COMPILED_FROM = 1 << 18
 
 
 def parse_csv(data: bytes, part: str, where: str) -> pd.DataFrame:
@@ -25,12 +27,12 @@ def parse_csv(data: bytes, part: str, where: str) -> pd.DataFrame:
     """
     names, start = _read_header(data, where)
     check_columns(part, names, where)
-    body = memoryview(data)[start:]
-    if not bytes(body[:_MAX_HEADER]).strip():
-        table = {name: np.empty(0) for name in names}
-    else:
-        table = _parse_body(body, names, part, where)
-    return _build_frame(table, part)
+    if not data[start : start + _MAX_HEADER].strip():
+        return _build_frame({name: np.empty(0) for name in names}, part)
+    arrays = _parse_plain(data, start, names, part) if len(data) >= _COMPILED_FROM else None
+    if arrays is None:
+        arrays = _parse_body(memoryview(data)[start:], names, part, where)
+    return _build_frame(arrays, part)
 
 
 def parse_parquet(data: bytes, part: str, where: str) -> pd.DataFrame:
@@ -68,6 +70,14 @@ def _read_header(data: bytes, where: str) -> tuple[list[str], int]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(describe(where, f"unreadable header {line[:40]!r}", "column names", DOWNLOAD)) from error
     return [name.strip() for name in names], end + 1 if end >= 0 else len(data)
+
+
+def _parse_plain(data: bytes, start: int, names: list[str], part: str) -> dict[str, np.ndarray] | None:
+    """Parse with the compiled parser; None if the table is not plain numbers."""
+    from trackbench.data.fastcsv import parse_numbers
+
+    arrays = parse_numbers(data, start, [COLUMNS[part][name] for name in names])
+    return None if arrays is None else dict(zip(names, arrays, strict=True))
 
 
 def _parse_body(body: memoryview, names: list[str], part: str, where: str) -> dict[str, np.ndarray]:
