@@ -47,8 +47,10 @@ def display_page(
     for title, drawn, is_shown in groups:
         figure.add_trace(_track_trace(go, hits, drawn, f"{title} ({_amount(drawn)})", is_shown))
     figure.update_layout(**_layout(header or Header(), hits.event_id))
-    page = figure.to_html(include_plotlyjs=True, full_html=True, div_id="event", config={"displaylogo": False})
-    return page.replace("<head>", f"<head><title>trackbench: event {hits.event_id}</title>", 1)
+    config = {"displaylogo": False, "responsive": True}
+    page = figure.to_html(include_plotlyjs=True, div_id="event", default_height="100vh", config=config)
+    head = f"<head><title>trackbench: event {hits.event_id}</title><style>body {{ margin: 0; }}</style>"
+    return page.replace("<head>", head, 1)
 
 
 def write_display3d(path: str | os.PathLike, hits: Hits, *args, **kwargs) -> None:
@@ -131,8 +133,8 @@ def _track_trace(go, hits: Hits, drawn: DrawnTracks, name: str, is_shown: bool):
 
 def _layout(header: Header, event_id: int) -> dict:
     """Beam line along the page, white background, header as title."""
-    plain = header.details().replace(r"$\langle\mu\rangle$", "<\N{GREEK SMALL LETTER MU}>".replace("<", "&lt;"))
-    parts = [f"event {event_id}", plain, header.selection, header.note]
+    pileup = "" if header.pileup is None else f"\N{GREEK SMALL LETTER MU} = {header.pileup:g}"
+    parts = [f"event {event_id}", pileup, header.selection, header.note]
     title = f"<b>{header.sample}</b>  " + "; ".join(part for part in parts if part)
     axis = {"backgroundcolor": "white", "gridcolor": "#e6e6e6", "zerolinecolor": "#d0d0d0"}
     return {
@@ -148,6 +150,6 @@ def _layout(header: Header, event_id: int) -> dict:
             # Stretched across the beam: the pixel detector is ten times longer than wide.
             "aspectmode": "manual",
             "aspectratio": {"x": 2.0, "y": 1.0, "z": 1.0},
-            "camera": {"eye": {"x": -0.9, "y": -1.5, "z": 0.8}},
+            "camera": {"eye": {"x": -1.0, "y": -1.8, "z": 0.9}, "center": {"x": 0, "y": 0, "z": -0.1}},
         },
     }
