@@ -97,6 +97,27 @@ def test_tables_belong_together(event):
     assert np.isfinite(hits.join(truth.drop(columns=["hit_id", "particle_id"]))[numbers]).all(axis=None)
 
 
+def test_hit_numbers_do_not_tell_noise_from_true_hits(simulator):
+    tables = [simulator.event(event_id) for event_id in range(20, 28)]
+    rank = []
+    for event in tables:
+        key = event.hits[["volume_id", "layer_id", "module_id"]].assign(noise=event.truth["particle_id"] == 0)
+        group = key.groupby(["volume_id", "layer_id", "module_id"])["noise"]
+        place, size = group.cumcount(), group.transform("size")
+        mixed = key["noise"] & (group.transform("sum") == 1) & (size > 1)
+        rank.append((place / (size - 1).clip(lower=1))[mixed])
+    rank = np.concatenate(rank)
+    assert len(rank) > 100
+    assert rank.mean() == pytest.approx(0.5, abs=0.15)  # 1 if noise came last in its module
+
+
+def test_pinned_generators_give_the_known_event(event):
+    """Guards against another ACTS, Pythia or detector: the counts of one event, within what a CPU may change."""
+    assert len(event.particles) == pytest.approx(221, abs=4)
+    assert (event.truth["particle_id"] > 0).sum() == pytest.approx(2085, rel=0.02)
+    assert len(event.cells) / len(event.hits) == pytest.approx(4.70, rel=0.03)
+
+
 def test_measured_positions_are_near_the_true_ones(event):
     offset = event.hits[["x", "y", "z"]].to_numpy() - event.truth[["tx", "ty", "tz"]].to_numpy()
     distance = pd.Series(np.linalg.norm(offset, axis=1))

@@ -80,7 +80,8 @@ class Simulator:
         rng, fraction = self._rng(event_id, _NOISE), self.config.noise_fraction
         noise_module, noise_position, noise_direction = noise_hits(self.modules, len(hits), fraction, rng)
         module = np.concatenate([hits.module, noise_module])
-        order = np.argsort(module, kind="stable")
+        # Random inside a module: the number of a hit must not tell noise from true hits, nor particles apart.
+        order = np.lexsort((rng.random(len(module)), module))
         module = module[order]
         particle_id = particles["particle_id"].to_numpy()[hits.particle]
         particle_id = np.concatenate([particle_id, np.zeros(len(noise_module), np.int64)])[order]
