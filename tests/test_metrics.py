@@ -257,6 +257,20 @@ def test_maskformer_takes_best_target_once():
     assert result.counts["maskformer_fake"] == (1, 2)
 
 
+def test_maskformer_prefers_the_purer_of_equal_overlaps():
+    """Both candidates hold 3 of the 6 hits; the one without noise is taken and is LHC-pure."""
+    truth = make_truth([1] * 6 + [0] * 2, {1: (2.0, 0.0)})
+    for labels in ([0] * 3 + [1] * 3 + [0] * 2, [1] * 3 + [0] * 3 + [1] * 2):
+        assert evaluate_event(np.array(labels), truth).counts["maskformer_lhc"] == (1, 1)
+
+
+@pytest.mark.parametrize(("n_hits", "perfect"), [(10, 0), (99, 0), (100, 1)])
+def test_perfect_needs_more_than_99_percent_purity(n_hits, perfect):
+    """All hits of the particle and one of noise: P = n / (n + 1)."""
+    truth = make_truth([1] * n_hits + [0], {1: (2.0, 0.0)})
+    assert evaluate_event(np.zeros(n_hits + 1, dtype=int), truth).counts["perfect"] == (perfect, 1)
+
+
 def test_particle_and_candidate_frames():
     labels, truth = worked_example(event_id=9)
     result = evaluate_event(labels, truth, NO_PT_CUT)

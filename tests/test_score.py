@@ -77,6 +77,12 @@ def test_noise_competes_for_the_majority():
     assert trackml_score(table, submission.assign(track_id=1)) == pytest.approx(1.0)
 
 
+def test_half_of_the_track_is_not_enough():
+    """The particles of the track tie: the smaller id leads it, complete, with exactly half of its hits."""
+    table = pd.DataFrame({"hit_id": [1, 2, 3, 4], "particle_id": [3, 3, 9, 9], "weight": 0.25})
+    assert trackml_score(table, pd.DataFrame({"hit_id": [1, 2, 3, 4], "track_id": 0})) == 0.0
+
+
 def test_hits_beyond_the_truth_are_ignored():
     table, submission = frames(*worked_example())
     more = pd.DataFrame({"hit_id": [100, 101], "track_id": [0, 1]})

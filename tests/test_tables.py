@@ -125,6 +125,16 @@ def test_regions():
     assert endcap.n_den == 0
 
 
+def test_regions_of_a_mixed_frame():
+    columns = {"event_id": 0, "eta": [1.4, -1.5, 3.0, -0.2], "vr": [0.0, 2.0, 2.1, 30.0]}
+    flags = {"dm": [True, True, False, True], "technical": True, "perfect": False}
+    counts = counts_frame({"dm": [(3, 4)]})
+    table = metrics_table({"a": Measured(counts, pd.DataFrame(columns | flags))}, TableOptions(LABEL))
+    found = {region: row(table, "a", "dm", region) for region in ("barrel", "endcap", "prompt", "secondary")}
+    pairs = {region: (entry.n_num, entry.n_den) for region, entry in found.items()}
+    assert pairs == {"barrel": (2, 2), "endcap": (1, 2), "prompt": (2, 2), "secondary": (1, 2)}
+
+
 def test_region_sums_equal_the_whole():
     table = metrics_table({"a": worked_measured(2)}, TableOptions(LABEL))
     for metric in ("dm", "technical", "perfect", "fake_rate", "fake_dm"):
