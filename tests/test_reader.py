@@ -10,6 +10,7 @@ import pytest
 from raw_events import DATA, SAMPLE, raw_tables, write_raw
 
 from trackbench.data import iter_dataset, list_events, read_event
+from trackbench.data.fastcsv import parse_numbers
 from trackbench.data.schema import COLUMNS, PARTS
 from trackbench.data.tables import parse_csv
 from trackbench.errors import ConfigError, InputError
@@ -173,3 +174,99 @@ def test_unknown_part_is_named(tmp_path):
 def test_importing_the_package_is_light():
     code = "import sys, trackbench.data; sys.exit('pyarrow.csv' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- the compiled parser: equal to the general one (pyarrow) or not used
+
+
+def compiled(text, part="cells"):
+    """Rows of a table by the compiled parser, or None."""
+    start = text.index(b"\n") + 1
+    return parse_numbers(text, start, list(COLUMNS[part].values()))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_compiled_parser_gives_the_same_bits(part):
+    table = pd.concat([raw_tables(seed=seed)[part] for seed in range(5)])
+    text = table.to_csv(index=False, lineterminator="\n").encode()
+    assert len(text) < 1 << 18  # so that parse_csv takes the general parser
+    general = parse_csv(text, part, "x.csv")
+    for name, values in zip(general, compiled(text, part), strict=True):
+        assert values.dtype == general[name].dtype
+        np.testing.assert_array_equal(values, general[name])
+
+
+def test_compiled_parser_at_the_limits():
+    text = b"hit_id,particle_id,tx,ty,tz,tpx,tpy,tpz,weight\n"
+    row = b"-2147483647,9223372036854775807,-0.0,9007199254740992,1e22,1e-22,.5,5.,-8.0000002e-06\r\n"
+    values = compiled(text + row, "truth")
+    expected = [-2147483647, 9223372036854775807, -0.0, 9007199254740992, 1e22, 1e-22, 0.5, 5.0, -8.0000002e-06]
+    assert [v[0] for v in values] == [np.dtype(v.dtype).type(e) for v, e in zip(values, expected, strict=True)]
+    assert np.signbit(values[2][0])
+    assert [len(v) for v in compiled(text, "truth")] == [0] * 9
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "1,2,3",  # short
+        "1,2,3,4,5",  # long
+        "1,2,3,0.5",  # no newline at the end
+        "1,2,3,nan\n",
+        "1,2,3,\n",
+        "1,2,,4\n",
+        " 1,2,3,4\n",
+        '"1",2,3,4\n',
+        "1.0,2,3,4\n",
+        "1e2,2,3,4\n",
+        "2147483648,2,3,4\n",
+        "99999999999999999999,2,3,4\n",
+        "1,2,3,0.12345678901234567890\n",
+        "1,2,3,9007199254740993\n",
+        "1,2,3,1e23\n",
+        "1,2,3,1E2\\n",
+        "1,2,3,1e\n",
+        "1,2,3,1e-\n",
+        "1,2,3,-\n",
+        "1,2,3,.\n",
+        "1,2,3,+4\n",
+        "1,2,3,--4\n",
+        "1,2,3,1.2.3\n",
+        "1\r,2,3,4\n",
+        "\n1,2,3,4\n",
+    ],
+)
+def test_compiled_parser_gives_up(row):
+    assert compiled(b"hit_id,ch0,ch1,value\n" + row.encode()) is None
+
+
+def test_compiled_parser_never_disagrees():
+    """Random changes of a valid table: where the compiled parser answers, the general one agrees."""
+    good = raw_tables()["truth"].to_csv(index=False, lineterminator="\n").encode()
+    start, n_answers = good.index(b"\n") + 1, 0
+    for trial in range(300):
+        rng = np.random.default_rng([20, trial])
+        text = bytearray(good)
+        for position in rng.integers(start, len(text), rng.integers(1, 4)):
+            text[position] = rng.choice(list(b"0123456789.,-+eE\r\n "))
+        values = compiled(bytes(text), "truth")
+        if values is not None:
+            n_answers += 1
+            general = parse_csv(bytes(text), "truth", "x.csv")
+            for name, column in zip(general, values, strict=True):
+                np.testing.assert_array_equal(column, general[name])
+    assert n_answers > 50
+
+
+def test_large_tables_take_the_compiled_parser_and_small_errors_stay(tmp_path, monkeypatch):
+    table = pd.concat([raw_tables(seed=seed, n_tracks=60)["hits"] for seed in range(20)], ignore_index=True)
+    table["hit_id"] = np.arange(len(table), dtype=np.int32)
+    text = table.to_csv(index=False, lineterminator="\n").encode()
+    assert len(text) > 1 << 18
+    monkeypatch.setattr("trackbench.data.tables._arrow_csv", None)  # must not be needed
+    pd.testing.assert_frame_equal(parse_csv(text, "hits", "x.csv"), table, check_exact=True)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"x\.csv: value 'abc' in column module_id, row "):
+        parse_csv(text[: text.rindex(b",") + 1] + b"abc\n", "hits", "x.csv")
+    monkeypatch.setitem(sys.modules, "trackbench.data.fastcsv", None)  # numba not installed
+    pd.testing.assert_frame_equal(parse_csv(text, "hits", "x.csv"), table, check_exact=True)

@@ -103,8 +103,11 @@ def _check_finite(frame: pd.DataFrame, where: str) -> None:
 def _check_hits(hits: pd.DataFrame, where: str) -> None:
     _check_unique(hits["hit_id"].to_numpy(), "hit_id", where)
     volume, layer, module = (hits[name].to_numpy() for name in ("volume_id", "layer_id", "module_id"))
-    bad = np.flatnonzero(~is_known_module(volume, layer, module))
-    if bad.size:
+    # Hits of one module stand together: most files need one look-up per module.
+    is_new = np.ones(len(hits), dtype=bool)
+    is_new[1:] = (volume[1:] != volume[:-1]) | (layer[1:] != layer[:-1]) | (module[1:] != module[:-1])
+    if not is_known_module(volume[is_new], layer[is_new], module[is_new]).all():
+        bad = np.flatnonzero(~is_known_module(volume, layer, module))
         i = bad[0]
         place = f"volume {volume[i]} layer {layer[i]} module {module[i]}"
         what = f"{bad.size} hits on an unknown module (first: hit_id {hits['hit_id'].iloc[i]} on {place})"

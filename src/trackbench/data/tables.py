@@ -1,7 +1,9 @@
 """Turn the bytes of one csv or Parquet table into a frame with exactly the right types."""
 
 import csv
+import functools
 import io
+import logging
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ import pyarrow.parquet as pa_parquet
 from trackbench.data.checks import DOWNLOAD, check_columns
 from trackbench.data.schema import COLUMNS
 from trackbench.errors import InputError, describe
+
+log = logging.getLogger(__name__)
 
 _MAX_HEADER = 4096
 # The compiled parser takes about 0.4 s to load once per process and saves half of the time per byte.
@@ -73,11 +77,20 @@ def _read_header(data: bytes, where: str) -> tuple[list[str], int]:
 
 
 def _parse_plain(data: bytes, start: int, names: list[str], part: str) -> dict[str, np.ndarray] | None:
-    """Parse with the compiled parser; None if the table is not plain numbers."""
-    from trackbench.data.fastcsv import parse_numbers
-
+    """Parse with the compiled parser; None if the table is not plain numbers or numba is not there."""
+    try:
+        from trackbench.data.fastcsv import parse_numbers
+    except ImportError:
+        _log_slow_parser()
+        return None
     arrays = parse_numbers(data, start, [COLUMNS[part][name] for name in names])
     return None if arrays is None else dict(zip(names, arrays, strict=True))
+
+
+@functools.cache
+def _log_slow_parser() -> None:
+    """Say once per process that reading is slower than it could be."""
+    log.info("numba is not installed: reading csv with the slower general parser")
 
 
 def _parse_body(body: memoryview, names: list[str], part: str, where: str) -> dict[str, np.ndarray]:
@@ -137,7 +150,9 @@ def _build_frame(arrays: dict[str, np.ndarray], part: str) -> pd.DataFrame:
     # A value beyond float32 becomes inf, which the checks then report.
     with np.errstate(over="ignore"):
         columns = {n: arrays[n].astype(kind, copy=False) for n, kind in COLUMNS[part].items() if n in arrays}
-    return pd.DataFrame(columns)
+    # Arrow lends read-only memory; everything else is ours, so that the frame need not copy it.
+    columns = {name: values if values.flags.writeable else values.copy() for name, values in columns.items()}
+    return pd.DataFrame(columns, copy=False)
 
 
 def _first_line(error: Exception) -> str:
