@@ -87,6 +87,14 @@ def test_density_peaks_against_the_naive_form(barrel, d_c, delta, min_density):
     np.testing.assert_array_equal(found, naive_density_peaks(points, d_c, delta, min_density))
 
 
+def test_density_peaks_with_equal_distances():
+    """On a lattice nearly every neighbour is equally far: the densest of them is followed."""
+    rng = np.random.default_rng(7)
+    points = embed_disc(rng.integers(0, 9, (60, 2)).astype(float), 1.0)
+    found = density_peaks(surface_grid(points, False, 1.5), 1.0, 1.5, 1)
+    np.testing.assert_array_equal(found, naive_density_peaks(points, 1.0, 1.5, 1))
+
+
 def test_density_peaks_with_endless_delta_is_one_cluster():
     for barrel in (True, False):
         points = embedded(random_surface(barrel), barrel)
@@ -192,8 +200,9 @@ def test_windows_close_around_the_barrel():
     uw = np.array(
         [[-PERIOD / 2 + 0.1, 0.0], [-PERIOD / 2 + 0.2, 0.0], [PERIOD / 2 - 0.1, 0.0], [PERIOD / 2 - 0.2, 0.0]]
     )
-    labels, _, _ = iterative_windows(uw, (8.0, 4.0), (2.0, 1.0), PERIOD, 3)
+    labels, corner, grid = iterative_windows(uw, (8.0, 4.0), (2.0, 1.0), PERIOD, 3)
     np.testing.assert_array_equal(labels, 0)
+    assert as_sets(*widen_windows(uw, corner, grid, (1.0, 1.0))) == [{0, 1, 2, 3}]
     sets, _ = grid_windows(uw, (8.0, 4.0), 0.5, PERIOD, 4)
     assert {0, 1, 2, 3} in as_sets(*sets)
 
