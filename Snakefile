@@ -26,6 +26,7 @@ wildcard_constraints:
     sample="main|scan",
     shard="[0-9]{4}",
     tracker="[a-z][a-z0-9_]*",
+    archive="[A-Za-z0-9_]+",
 
 
 include: "workflow/rules/data.smk"

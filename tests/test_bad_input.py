@@ -130,7 +130,7 @@ def assert_prepare_fails(raw, message):
     out = raw / "out"
     with pytest.raises(InputError) as error:
         prepare_shard(
-            raw, 0, 1, 1, DataSelection(), out / "shard-0000-hits.parquet", out / "shard-0000-particles.parquet"
+            [raw], 0, 1, 1, DataSelection(), out / "shard-0000-hits.parquet", out / "shard-0000-particles.parquet"
         )
     assert str(error.value) == message
     assert list(out.iterdir()) == []
@@ -308,7 +308,7 @@ def test_source_with_too_few_events(tmp_path):
     path = good_zip(tmp_path, (1, 2))
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"events\.zip: 2 events, expected the 3 of data\.events"):
-        prepare_shard(path, 0, 2, 3, DataSelection(), out / "shard-0-hits.parquet", out / "shard-0-particles.parquet")
+        prepare_shard([path], 0, 2, 3, DataSelection(), out / "shard-0-hits.parquet", out / "shard-0-particles.parquet")
     assert list(out.iterdir()) == []
 
 
@@ -316,7 +316,7 @@ def prepared(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "prepared"
     write_raw(raw_tables(), raw, 1)
     hits = out / "shard-0000-hits.parquet"
-    prepare_shard(raw, 0, 1, 1, DataSelection(), hits, out / "shard-0000-particles.parquet")
+    prepare_shard([raw], 0, 1, 1, DataSelection(), hits, out / "shard-0000-particles.parquet")
     return hits, out
 
 
@@ -380,7 +380,7 @@ def test_shards_of_different_selections(tmp_path):
     write_raw(raw_tables(), tmp_path / "raw", 2)
     second = out / "shard-0001-hits.parquet"
     full = DataSelection(detector="full")
-    prepare_shard(tmp_path / "raw", 1, 1, 2, full, second, out / "shard-0001-particles.parquet")
+    prepare_shard([tmp_path / "raw"], 1, 1, 2, full, second, out / "shard-0001-particles.parquet")
     with pytest.raises(InputError, match=r"its shards have different selections.*full.*pixel"):
         write_index([first, second], out / "index.csv", out / "m.json", {0: "val", 1: "test"}, {}, len)
 
@@ -391,6 +391,6 @@ def test_unreadable_raw_manifest(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"manifest\.json: not a manifest"):
         prepare_shard(
-            tmp_path, 0, 1, 1, DataSelection(), out / "shard-0-hits.parquet", out / "shard-0-particles.parquet"
+            [tmp_path], 0, 1, 1, DataSelection(), out / "shard-0-hits.parquet", out / "shard-0-particles.parquet"
         )
     assert list(out.iterdir()) == []

@@ -177,7 +177,7 @@ def test_zip(tmp_path):
 def test_prepared_shard(tmp_path, part):
     write_raw(raw_tables(), tmp_path / "raw", 1)
     hits = tmp_path / "shard-0000-hits.parquet"
-    prepare_shard(tmp_path / "raw", 0, 1, 1, DataSelection(), hits, tmp_path / "shard-0000-particles.parquet")
+    prepare_shard([tmp_path / "raw"], 0, 1, 1, DataSelection(), hits, tmp_path / "shard-0000-particles.parquet")
     index = tmp_path / "index.csv"
     write_index([hits], index, tmp_path / "manifest.json", {0: "test"}, {}, lambda table: table["pt"] > 0.9)
     (expected,) = read_events(index, "test")

@@ -215,7 +215,7 @@ def prepare(tmp_path, raw, n_events, shard_events, out, **selection):
         paths.append(out / f"shard-{shard:04d}-hits.parquet")
         particles = out / f"shard-{shard:04d}-particles.parquet"
         source = raw(shard) if callable(raw) else raw
-        prepare_shard(source, shard, shard_events, n_events, DataSelection(**selection), paths[-1], particles)
+        prepare_shard([source], shard, shard_events, n_events, DataSelection(**selection), paths[-1], particles)
     splits = split_events(n_events, {"val": 1, "test": n_events - 1}, seed=1)
     write_index(paths, out / "index.csv", out / "manifest.json", splits, {"seed": 1}, lambda t: t["pt"] > 0.9)
     return out / "index.csv"
@@ -325,9 +325,9 @@ def test_simulated_shard_folders_and_manifest(tmp_path):
     vz = [truth.particles["vz"] for split in ("val", "test") for _, truth in read_events(index, split)]
     assert manifest["sigma_z_measured"] == pytest.approx(np.std(np.concatenate(vz), ddof=1))
     with pytest.raises(InputError, match=r"shard-0001: 1 events, expected 2 for shard 1"):
-        prepare_shard(tmp_path / "events" / "shard-0001", 1, 2, 4, DataSelection(), tmp_path / "x", tmp_path / "y")
+        prepare_shard([tmp_path / "events" / "shard-0001"], 1, 2, 4, DataSelection(), tmp_path / "x", tmp_path / "y")
     with pytest.raises(ConfigError, match="number 2 is outside 3 events in shards of 2"):
-        prepare_shard(tmp_path / "events", 2, 2, 3, DataSelection(), tmp_path / "x", tmp_path / "y")
+        prepare_shard([tmp_path / "events"], 2, 2, 3, DataSelection(), tmp_path / "x", tmp_path / "y")
 
 
 def test_event_without_hits_survives_the_disk(tmp_path):

@@ -35,7 +35,7 @@ def describe(where: object, what: str, expected: str = "", remedy: str = "") -> 
         text += f", expected {expected}"
     if remedy:
         text += f"; {remedy}"
-    return text + "."
+    return text if text.endswith("?") else text + "."
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:

@@ -23,7 +23,8 @@ def job(log: str | Path, threads: int = 1) -> Iterator[None]:
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers = [logging.FileHandler(log, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logger.setLevel(logging.INFO)  # progress of our own code only: matplotlib alone would fill the log
     logging.captureWarnings(True)
     try:
         with _limited_threads(threads):

@@ -96,7 +96,7 @@ def raw_source(wildcards):
     if is_simulated(wildcards.sample):
         return f"results/{RUN}/events/{wildcards.sample}/shard-{wildcards.shard}/manifest.json"
     if DATA["source"] == "kaggle":
-        return f"{DATA['kaggle']['directory']}/{DATA['kaggle']['archive']}"
+        return [f"{DATA['kaggle']['directory']}/{archive}" for archive in DATA["kaggle"]["archives"]]
     return DATA["local"]["path"]
 
 

@@ -7,14 +7,11 @@ localrules:
 
 rule download:
     output:
-        archive="{directory}/{archive}.zip".format(
-            directory=DATA["kaggle"]["directory"],
-            archive=DATA["kaggle"]["archive"].removesuffix(".zip"),
-        ),
+        archive="{directory}/{{archive}}.zip".format(directory=DATA["kaggle"]["directory"]),
     log:
-        "logs/download.log",
+        "logs/download/{archive}.log",
     benchmark:
-        "results/benchmarks/download.tsv"
+        "results/benchmarks/download/{archive}.tsv"
     retries: 3
     conda:
         "../../envs/kaggle.yaml"

@@ -21,7 +21,7 @@ def main(inputs, out, params):
     header = sample_header(inputs.manifest, params.selection, n_events=1)
     pt_min = params.selection["pt_min"]
     save_as(out.png, *event_display(hits, truth, labels, params.tracker, pt_min, header=header))
-    write_text(out.page, display_page(hits, truth, {params.tracker: labels}, pt_min))
+    write_text(out.page, display_page(hits, truth, {params.tracker: labels}, pt_min, header=header))
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -12,10 +12,10 @@ def main(raw, out, shard, params):
     from trackbench.data.prepare import DataSelection
     from trackbench.data.shards import prepare_shard
 
-    source = Path(raw).parent if params.simulated else Path(raw)
+    sources = [Path(raw[0]).parent] if params.simulated else list(raw)
     selection = DataSelection(**params.data)
     n_events = sum(params.events.values())
-    prepare_shard(source, int(shard), params.shard_events, n_events, selection, out.hits, out.particles)
+    prepare_shard(sources, int(shard), params.shard_events, n_events, selection, out.hits, out.particles)
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -20,6 +20,7 @@ def main(inputs, out, params):
     manifest = json.loads(Path(inputs.manifest).read_text())
     files = zip(inputs.counts, inputs.particles, inputs.candidates, inputs.timing, inputs.runs, strict=True)
     measured = {name: Measured.load(*paths) for name, paths in zip(params.trackers, files, strict=True)}
+    simulated = manifest["source"] == "simulate"
     options = TableOptions(
         selection=f"{TruthSelection(**params.selection).label()}; {manifest['selection_label']}",
         reference=params.evaluation["reference"],
@@ -27,11 +28,14 @@ def main(inputs, out, params):
         replicas=params.evaluation["replicas"],
         seed=params.seed,
         truth_filter=manifest["selection"]["truth_filter"],
+        source="measured here (simulated)" if simulated else f"measured here ({manifest['source']} data)",
     )
     table = metrics_table(measured, options, read_published(inputs.published))
     write_text(out.metrics, table.to_csv(index=False))
-    write_text(out.markdown, summary_markdown(table))
-    write_text(out.latex, summary_latex(table))
+    note = "{pileup:g} pile-up, sigma_z = {sigma_z:g} mm, hit efficiency {hit_efficiency:g}" if simulated else ""
+    how = {"note": note.format(**manifest), "interval": params.evaluation["interval"].title()}
+    write_text(out.markdown, summary_markdown(table, **how))
+    write_text(out.latex, summary_latex(table, **how))
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -35,7 +35,7 @@ _SHARD_FOLDER = re.compile(r"shard-\d+")
 
 
 def prepare_shard(
-    raw_source: str | Path,
+    raw_sources: Sequence[str | Path],
     shard: int,
     shard_events: int,
     n_events: int,
@@ -45,23 +45,23 @@ def prepare_shard(
 ) -> None:
     """Prepare one shard: read, check and select its raw events and write two Parquet files.
 
-    raw_source: directory or zip with all raw events, of which the shard takes those at the sorted
-        positions [shard * shard_events, (shard + 1) * shard_events); or a directory named
+    raw_sources: directories or zips that hold all raw events together, of which the shard takes those at
+        the sorted positions [shard * shard_events, (shard + 1) * shard_events); or one directory named
         ``shard-<k>`` as the simulation makes them, whose events are all this shard's
     n_events: number of events of the whole sample, which ends the last shard
     selection: the hits to keep
     Raises InputError if the source has too few events or one is wrong; then nothing is written.
     """
-    raw_source = Path(raw_source)
+    raw_sources = [Path(source) for source in raw_sources]
     records = []
     with shard_writer(out_hits, out_particles) as writer:
-        for event_id, prefix in _shard_members(raw_source, shard, shard_events, n_events):
+        for event_id, prefix in _shard_members(raw_sources, shard, shard_events, n_events):
             hits, truth = build_event(read_event(prefix, RAW_PARTS), selection, event_id)
             digest = writer.add(hits, truth)
             vz = vertex_positions(truth.particles)
             sums = [len(vz), math.fsum(vz), math.fsum(vz**2)]
             records.append({"event_id": event_id, "n_hits": len(hits), "sha256": digest, "vertex_z": sums})
-        raw = _raw_fields(raw_source)
+        raw = _raw_fields(raw_sources[0])
         writer.set_metadata({"events": records, "selection": selection.as_dict(), "raw": raw})
 
 
@@ -132,20 +132,23 @@ def read_events(index_csv: str | Path, split: str, *, limit: int | None = None) 
             yield shard.read(rows[event_id])
 
 
-def _shard_members(raw_source: Path, shard: int, shard_events: int, n_events: int) -> list[tuple[int, str]]:
+def _shard_members(sources: Sequence[Path], shard: int, shard_events: int, n_events: int) -> list[tuple[int, str]]:
     first, last = shard * shard_events, min((shard + 1) * shard_events, n_events)
     if first >= last or shard < 0:
         what = f"number {shard} is outside {n_events} events in shards of {shard_events}"
         raise ConfigError(describe("shard", what))
-    events = list_events(raw_source)
-    remedy = "lower data.events or give more"
-    if _SHARD_FOLDER.fullmatch(raw_source.name):
+    events = sorted(event for source in sources for event in list_events(source))
+    where = " and ".join(map(str, sources))
+    if len(sources) == 1 and _SHARD_FOLDER.fullmatch(sources[0].name):
         if len(events) != last - first:
             what = f"{len(events)} events"
-            raise InputError(describe(raw_source, what, f"{last - first} for shard {shard}", "simulate it again"))
+            raise InputError(describe(where, what, f"{last - first} for shard {shard}", "simulate it again"))
         return events
+    if len({event_id for event_id, _ in events}) < len(events):
+        raise InputError(describe(where, "the same event number in two of them", "unique event numbers"))
     if len(events) < n_events:
-        raise InputError(describe(raw_source, f"{len(events)} events", f"the {n_events} of data.events", remedy))
+        remedy = "lower data.events or give more"
+        raise InputError(describe(where, f"{len(events)} events", f"the {n_events} of data.events", remedy))
     return events[first:last]
 
 
