@@ -454,3 +454,15 @@ def test_sectors_of_nothing_and_wrong_arguments():
     for arguments, words in (((0,), "count: value 0"), ((2, "eta"), "mode: value 'eta'"), ((2, "angle", 1), "overlap")):
         with pytest.raises(ConfigError, match=words):
             phi_sectors(empty, *arguments)
+
+
+def test_a_shard_takes_events_from_several_sources(tmp_path):
+    tables = raw_tables()
+    for folder, event_id in (("a", 3), ("a", 1), ("b", 2)):
+        write_raw(tables, tmp_path / folder, event_id)
+    sources, hits = [tmp_path / "a", tmp_path / "b"], tmp_path / "shard-0000-hits.parquet"
+    prepare_shard(sources, 0, 2, 3, DataSelection(), hits, tmp_path / "shard-0000-particles.parquet")
+    assert [event["event_id"] for event in Shard(hits).events] == [1, 2]
+    write_raw(tables, tmp_path / "b", 3)
+    with pytest.raises(InputError, match="same event number in two"):
+        prepare_shard(sources, 0, 2, 3, DataSelection(), tmp_path / "x", tmp_path / "y")
