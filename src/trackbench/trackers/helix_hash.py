@@ -10,8 +10,13 @@ The grid must cover the beam spot: the default ``z0_max`` = 16 mm is about 3 sig
 candidates are found. Only pixel hits are used: strip hits, whose radius magnifies the step between
 two curvatures beyond the bins, stay unassigned (-1).
 
-The idea is the Hough transform in the form of hashing (P. V. C. Hough, US patent 3069654, 1962;
-cell score and binning are our own).
+The score of a bin is, in the manner of a chi-square, what its hits say for a track minus how badly
+they agree: ``layers + extra_hit_score * (hits - layers) - spread_penalty * spread``, where spread is the
+sum of squared distances of the hits from their mean in units of the bin widths. Without the spread
+term, bins that caught a foreign hit win ties against the bin of the true helix.
+
+The idea is the Hough transform in the form of hashing (P. V. C. Hough, US patent 3069654, 1962); score
+and binning are our own.
 """
 
 from dataclasses import dataclass
@@ -40,26 +45,29 @@ class Config:
     z0_max, z0_step: grid of vertex positions in +-z0_max [mm]; z0_max about 3 sigma_z of the beam spot
     phi_bin: width of the azimuth bins [rad]
     eta_bin, eta_bin_slope: width of the pseudorapidity bins, eta_bin + eta_bin_slope * |eta|
-    extra_hit_penalty: a cell scores (distinct layers) - penalty * (hits beyond one per layer)
+    extra_hit_score: score of a hit on a layer that has one already (1 for the first); overlapping
+        modules make such hits
+    spread_penalty: weight of the spread in the score [1 / squared bin width]
     max_hits: cells with more hits are ignored
     min_hits: smallest number of hits of a candidate, and of layers of a cell
-    passes: number of scans; after each but the last, long candidates are frozen and only the other hits
-        are scanned again
-    freeze_hits: a candidate of at least this many hits is long
+    passes: number of scans; candidates are frozen after each, and only the other hits scanned again
+    freeze_hits: smallest number of hits to be frozen after the first scan, one less after each
+        following one; after the last scan it is min_hits
     """
 
     n_curvatures: int = 25
     curvature_max: float = 1.15
     z0_max: float = 16.0
     z0_step: float = 1.0
-    phi_bin: float = 0.006
-    eta_bin: float = 0.012
-    eta_bin_slope: float = 0.006
-    extra_hit_penalty: float = 0.3
+    phi_bin: float = 0.008
+    eta_bin: float = 0.016
+    eta_bin_slope: float = 0.008
+    extra_hit_score: float = 0.3
+    spread_penalty: float = 4.0
     max_hits: int = 20
     min_hits: int = 3
     passes: int = 3
-    freeze_hits: int = 4
+    freeze_hits: int = 5
 
     def __post_init__(self):
         ranges = {
@@ -70,7 +78,8 @@ class Config:
             "phi_bin": (0.0005, 1.0),
             "eta_bin": (0.0005, 1.0),
             "eta_bin_slope": (0.0005, 1.0),
-            "extra_hit_penalty": (0.0, 10.0),
+            "extra_hit_score": (-1.0, 1.0),
+            "spread_penalty": (0.0, 1000.0),
             "max_hits": (3, 10000),
             "min_hits": (2, 48),
             "passes": (1, 20),
@@ -114,14 +123,13 @@ def eta_bin_table(width: float, slope: float) -> tuple[np.ndarray, int]:
     return np.append(coordinate, coordinate[-1]), int(coordinate[-1]) + 2
 
 
-def cell_scores(extra_hit_penalty: float, min_layers: int, max_hits: int, n_layers: int) -> np.ndarray:
-    """Score of a cell by number of distinct layers and hits: layers - penalty * (hits - layers).
+def cell_scores(extra_hit_score: float, min_layers: int, max_hits: int, n_layers: int) -> np.ndarray:
+    """Score of a cell before the spread penalty, by number of distinct layers and of hits.
 
     Returns (n_layers + 1, max_hits + 1) float64, -1 where a cell is no candidate.
     """
     layers, hits = np.arange(n_layers + 1)[:, None], np.arange(max_hits + 1)[None, :]
-    score = layers - extra_hit_penalty * (hits - layers)
-    return np.where((layers >= min_layers) & (score > 0), score, -1.0)
+    return np.where(layers >= min_layers, layers + extra_hit_score * (hits - layers), -1.0)
 
 
 class Tracker(TrackerBase):
@@ -139,39 +147,52 @@ class Tracker(TrackerBase):
         with timer.stage("clustering"):
             n_found = 0
             for number in range(self.config.passes):
-                if free.size < self.config.min_hits:
-                    break
-                last = number == self.config.passes - 1
                 found = self._scan(phi[free], r[free], z[free], layer[free], number)
-                found = _drop_short(found, self.config.min_hits if last else self.config.freeze_hits)
+                found = _drop_short(found, self._smallest_candidate(number))
                 labels[free[found >= 0]] = n_found + found[found >= 0]
                 n_found += found.max(initial=-1) + 1
                 free = free[found < 0]
         return labels
 
-    def _scan(self, phi: np.ndarray, r: np.ndarray, z: np.ndarray, layer: np.ndarray, number: int) -> np.ndarray:
-        """Scan the hits once. Returns (n,) int64, the best cell of every hit, -1 = none."""
-        from trackbench.trackers.layers import helix_hash_kernels as kernels
+    def _smallest_candidate(self, number: int) -> int:
+        if number == self.config.passes - 1:
+            return self.config.min_hits
+        return max(self.config.min_hits, self.config.freeze_hits - number)
 
+    def _bins(self) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the table of the polar bins and the number of bins in azimuth and polar direction."""
+        eta_bin, n_eta = eta_bin_table(self.config.eta_bin, self.config.eta_bin_slope)
+        return eta_bin, (max(1, round(2 * np.pi / self.config.phi_bin)), n_eta)
+
+    def _hypotheses(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return curvatures (m,), z0 (k,) and bin offsets (m, k, 2) of pass ``number``."""
         config = self.config
         curvatures = np.linspace(-config.curvature_max, config.curvature_max, config.n_curvatures)
         z0 = np.arange(-config.z0_max, config.z0_max + 1e-9, config.z0_step)
         # Random bin edges: a track cut by an edge under one hypothesis is whole under its neighbour.
         offset = np.random.default_rng([self.seed, number]).random((curvatures.size, z0.size, 2))
-        eta_bin, n_eta = eta_bin_table(config.eta_bin, config.eta_bin_slope)
-        score = cell_scores(config.extra_hit_penalty, config.min_hits, config.max_hits, kernels.LAYER_BITS)
-        n_phi = max(1, round(2 * np.pi / config.phi_bin))
+        return curvatures, z0, offset
 
-        n, n_cells = len(phi), n_phi * n_eta
+    def _scan(self, phi: np.ndarray, r: np.ndarray, z: np.ndarray, layer: np.ndarray, number: int) -> np.ndarray:
+        """Scan the hits once. phi, r, z, layer: (n,), sorted by phi; number: of the pass.
+
+        Returns (n,) int64, the best cell of every hit, -1 = none.
+        """
+        from trackbench.trackers.layers import helix_hash_kernels as kernels
+
+        config = self.config
+        curvatures, z0, offset = self._hypotheses(number)
+        eta_bin, (n_phi, n_eta) = self._bins()
+        score = cell_scores(config.extra_hit_score, config.min_hits, config.max_hits, kernels.LAYER_BITS)
+        tables = kernels.Tables(eta_bin, score, config.spread_penalty)
+        cells = kernels.empty_cells(n_phi, n_eta, len(phi))
+        best = kernels.Best(np.zeros(len(phi)), np.full(len(phi), -1, dtype=np.int64))
         layer_bit = np.uint64(1) << layer.astype(np.uint64)
-        tables = kernels.Tables(eta_bin, score)
-        cells = kernels.Cells((n_phi, n_eta), np.zeros(n_cells, np.uint64), np.empty(n, np.int64))
-        best = kernels.Best(np.zeros(n), np.full(n, -1, dtype=np.int64))
         for i, curvature in enumerate(curvatures):
             phi0, path = helix_coordinates(phi, r, curvature)
             phi_bin = np.mod(phi0, 2 * np.pi) * (n_phi / (2 * np.pi))
             hits = kernels.HitArrays(phi_bin, path + _MIN_PATH, z, layer_bit)
-            first_label = i * z0.size * n_cells
+            first_label = i * z0.size * n_phi * n_eta
             kernels.scan_vertices(hits, kernels.Hypotheses(z0, offset[i]), tables, cells, first_label, best)
         return best.label
 
