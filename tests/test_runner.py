@@ -42,11 +42,21 @@ class AzimuthTracker(TrackerBase):
 
 
 class MemoryTracker(AzimuthTracker):
-    """Touches 200 MB in its first call and 60 MB in every other."""
+    """Keeps 150 MB from its first call on; touches 80 MB in the third call and 40 MB in every other."""
 
     def find_tracks(self, hits, timer):
-        np.ones((60 if self.calls else 200) * 125_000).sum()
+        if not self.calls:
+            self.kept = np.ones(150 * 125_000)
+        np.ones((80 if len(self.calls) == 2 else 40) * 125_000).sum()
         return super().find_tracks(hits, timer)
+
+
+class SmallBlocksTracker(AzimuthTracker):
+    """Holds 20 MB in small blocks during each call."""
+
+    def find_tracks(self, hits, timer):
+        blocks = [bytes(50_000) for _ in range(400)]
+        return super().find_tracks(hits, timer) if blocks else None
 
 
 class ChangingTracker(AzimuthTracker):
@@ -132,10 +142,20 @@ def test_same_run_same_bytes(events, paths, tmp_path):
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory cannot be reset here")
 def test_peak_memory(events, paths):
+    np.ones(500 * 125_000).sum()  # 500 MB before the run do not count
     run_tracker(MemoryTracker(), events, **paths)
     run = json.loads(paths["out_run"].read_text())
-    assert 195 < run["peak_memory_mb"] < 260
-    assert 55 < run["peak_memory_warm_mb"] < 120
+    assert 185 < run["first_call_memory_mb"] < 230
+    assert 78 < run["peak_memory_mb"] < 110
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory cannot be reset here")
+def test_memory_freed_before_the_run_is_not_reused(events, paths):
+    """Many small blocks stay with the process when freed; the tracker's own 20 MB must still show."""
+    blocks = [bytes(50_000) for _ in range(2000)]
+    del blocks
+    run_tracker(SmallBlocksTracker(), events, **paths)
+    assert 18 < json.loads(paths["out_run"].read_text())["peak_memory_mb"] < 60
 
 
 def test_changing_tracks_are_reported(events, paths, caplog):

@@ -3,7 +3,9 @@
 Memory is that of the calling process, so run one tracker per process (the workflow does).
 """
 
+import ctypes
 import dataclasses
+import gc
 import logging
 import os
 import platform
@@ -52,9 +54,11 @@ def run_tracker(
     tracker: from ``build_tracker``
     events: tuples that start with the hits of an event; only the hits reach the tracker
     warmup: untimed calls on the first event, before it is timed like all others. The very first call,
-        which may compile kernels or load weights, is reported apart as ``first_call_s``.
+        which may import packages, compile kernels or load weights, is reported apart as
+        ``first_call_s`` and ``first_call_memory_mb``.
     threads: number of threads the tracker was given, for the record (default: CPUs of this process)
     name: of the tracker, for the record (default: its module's name)
+    ``peak_memory_mb`` is the highest resident memory during any later call above that after the first one.
     ``total`` is the time around ``reconstruct`` from host arrays to host labels; what the stages do not
     account for is its difference to their sum. Nothing is written if a call fails.
     Raises InputError if there are no events or an event_id appears twice.
@@ -87,8 +91,8 @@ class _Measurement:
         self.rows: list[tuple] = []
         self.timed_events: set[int] = set()
         self.first_call_s: float | None = None
-        self.peak_mb = self.warm_peak_mb = 0.0
-        self.loaded_mb: float | None = None
+        self.calls = 0
+        self.loaded_mb = self.first_call_mb = self.peak_mb = 0.0
         self.warm_labels: np.ndarray | None = None
         self.repeatable: bool | None = None
 
@@ -120,25 +124,24 @@ class _Measurement:
         return {
             "events": len(self.timed_events),
             "first_call_s": self.first_call_s,
+            "first_call_memory_mb": round(self.first_call_mb, 2),
             "peak_memory_mb": round(self.peak_mb, 2),
-            "peak_memory_warm_mb": round(self.warm_peak_mb, 2),
             "repeatable": self.repeatable,
         }
 
     def _call(self, hits: Hits, timer: Timer) -> tuple[np.ndarray, float, float]:
-        before = _resident_mb()
-        if self.loaded_mb is None:
-            self.loaded_mb = before
+        if self.calls < 2:  # before and after the call that imports and compiles
+            _return_free_memory()
+            self.loaded_mb = _resident_mb()
+            self.peak_mb = 0.0
         _reset_peak()
         wall, cpu = time.perf_counter(), time.process_time()
         labels = self.tracker.reconstruct(hits, timer)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        peak = _peak_mb()
-        self.peak_mb = max(self.peak_mb, peak - self.loaded_mb)
-        if self.first_call_s is None:
-            self.first_call_s = wall
-        else:
-            self.warm_peak_mb = max(self.warm_peak_mb, peak - before)
+        self.peak_mb = max(self.peak_mb, _peak_mb() - self.loaded_mb)
+        if self.calls == 0:
+            self.first_call_s, self.first_call_mb = wall, self.peak_mb
+        self.calls += 1
         return labels, wall, cpu
 
 
@@ -213,6 +216,18 @@ def _resident_mb() -> float:
 def _peak_mb() -> float:
     peak = _status_mb("VmHWM")
     return _max_rss_mb() if peak is None else peak
+
+
+def _return_free_memory() -> None:
+    """Give freed memory back to the system (Linux, glibc): else the tracker reuses it and seems to need none."""
+    import pyarrow as pa
+
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        logger.debug("freed memory cannot be returned: the peak memory may come out too low")
 
 
 def _reset_peak() -> None:

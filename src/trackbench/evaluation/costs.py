@@ -10,7 +10,8 @@ def cost_rows(timing: pd.DataFrame | None, run: dict | None) -> list[dict]:
     timing: ``event_id n_hits stage wall_s cpu_s``, ``stage`` = total or a stage; run: content of the run file
     Returns rows of the long table: ``latency_ms`` and ``cpu_ms`` (median over events with the 16 to 84
     percentile), ``latency_ms/p95``, ``latency_ms/stage:NAME``, ``latency_ms/unattributed`` (total - all
-    stages), ``first_call_s`` (compilation included), ``peak_memory_mb``. Their ``selection`` states the conditions.
+    stages), ``first_call_s`` and ``first_call_memory_mb`` (imports and compilation included),
+    ``peak_memory_mb`` (without them). Their ``selection`` states the conditions.
     """
     rows = []
     run = run or {}
@@ -25,9 +26,9 @@ def cost_rows(timing: pd.DataFrame | None, run: dict | None) -> list[dict]:
         rows.append(_quantiles("latency_ms/unattributed", total - stages.sum(axis=1).to_numpy()))
         rows.append(_quantiles("cpu_ms", 1e3 * times["cpu_s"]["total"].to_numpy()))
         rows = [{**row, "n_events": len(wall)} for row in rows]
-    for key, metric in (("first_call_s", "first_call_s"), ("peak_memory_mb", "peak_memory_mb")):
-        if run.get(key) is not None:
-            rows.append({"metric": metric, "value": float(run[key]), "lo": np.nan, "hi": np.nan})
+    for metric in ("first_call_s", "first_call_memory_mb", "peak_memory_mb"):
+        if run.get(metric) is not None:
+            rows.append({"metric": metric, "value": float(run[metric]), "lo": np.nan, "hi": np.nan})
     return [{**row, "selection": conditions} for row in rows]
 
 
