@@ -4,8 +4,10 @@ P = purity, E = completeness of a cluster with respect to its majority particle.
 cluster of at least ``min_cluster_size`` hits, a *target* a particle that passes the selection and left a
 hit, a *fiducial* candidate one whose majority particle is a target. All comparisons are strict unless
 written otherwise. ``fake_all`` takes candidates of any momentum: a rate restricted to high transverse momentum
-needs a fit of each candidate, which labels alone do not give. Sources: gnn_tracking ``metrics/cluster_metrics.py``; HEPTv2 ``heptv2/eval/metrics.py``;
-acorn ``track_building``; hepattn ``experiments/trackml/eval``; trackml-library ``trackml/score.py``.
+needs a fit of each candidate, which labels alone do not give.
+
+Sources: gnn_tracking ``metrics/cluster_metrics.py``; HEPTv2 ``heptv2/eval/metrics.py``; acorn
+``track_building``; hepattn ``experiments/trackml/eval``; trackml-library ``trackml/score.py``.
 """
 
 from dataclasses import dataclass
