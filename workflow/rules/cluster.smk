@@ -11,14 +11,15 @@ rule surfaces:
             "results/{run}/tables/surfaces.csv",
             caption="../report/surfaces.rst",
             category="Surface projection",
-            labels={"content": "all columns, measured and quoted"},
+            labels={"content": "9 all columns (csv)"},
         ),
-        markdown=report(
-            "results/{run}/tables/surfaces.md",
+        page=report(
+            "results/{run}/tables/surfaces.html",
             caption="../report/surfaces.rst",
             category="Surface projection",
-            labels={"content": "table beside the talk's"},
+            labels={"content": "1 table beside the talk's"},
         ),
+        markdown="results/{run}/tables/surfaces.md",
     log:
         "logs/{run}/surfaces.log",
     benchmark:

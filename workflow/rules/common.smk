@@ -96,7 +96,10 @@ def raw_source(wildcards):
     if is_simulated(wildcards.sample):
         return f"results/{RUN}/events/{wildcards.sample}/shard-{wildcards.shard}/manifest.json"
     if DATA["source"] == "kaggle":
-        return [f"{DATA['kaggle']['directory']}/{archive}" for archive in DATA["kaggle"]["archives"]]
+        return [
+            f"{DATA['kaggle']['directory']}/{archive}"
+            for archive in DATA["kaggle"]["archives"]
+        ]
     return DATA["local"]["path"]
 
 
@@ -143,9 +146,9 @@ def figure_names():
 def final_results():
     """Everything `rule all` asks for."""
     results = Path("results", RUN)
-    tables = ["metrics.csv", "summary.md", "summary.tex"]
+    tables = ["metrics.csv", "summary.html", "summary.md", "summary.tex"]
     if config["surfaces"]:
-        tables += ["surfaces.csv", "surfaces.md"]
+        tables += ["surfaces.csv", "surfaces.html", "surfaces.md"]
     if is_simulated("main"):
         tables.append("simulation.csv")
     return [

@@ -7,7 +7,9 @@ localrules:
 
 rule download:
     output:
-        archive="{directory}/{{archive}}.zip".format(directory=DATA["kaggle"]["directory"]),
+        archive="{directory}/{{archive}}.zip".format(
+            directory=DATA["kaggle"]["directory"]
+        ),
     log:
         "logs/download/{archive}.log",
     benchmark:

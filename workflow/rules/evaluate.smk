@@ -51,14 +51,15 @@ rule tables:
             "results/{run}/tables/metrics.csv",
             caption="../report/metrics.rst",
             category="Comparison",
-            labels={"content": "all metrics (long table)"},
+            labels={"content": "9 all metrics (csv)"},
         ),
-        markdown=report(
-            "results/{run}/tables/summary.md",
+        page=report(
+            "results/{run}/tables/summary.html",
             caption="../report/summary.rst",
             category="Comparison",
-            labels={"content": "summary table"},
+            labels={"content": "1 summary table"},
         ),
+        markdown="results/{run}/tables/summary.md",
         latex="results/{run}/tables/summary.tex",
     log:
         "logs/{run}/tables.log",
@@ -72,6 +73,7 @@ rule tables:
         runtime=20,
     params:
         code=digest("tables.py"),
+        title=config["title"],
         trackers=TRACKERS,
         selection=config["selection"],
         evaluation=config["evaluation"],

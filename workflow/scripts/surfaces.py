@@ -10,12 +10,16 @@ from trackbench.jobs import job
 
 def main(inputs, out, settings, seed):
     from trackbench.data.shards import read_events
+    from trackbench.evaluation.page import markdown_page
+    from trackbench.evaluation.surfaces import CAPTION
     from trackbench.files import write_text
     from trackbench.surface_table import surface_markdown, surface_table
 
     table = surface_table(read_events(inputs.index, "test"), settings, inputs.talk, seed)
     write_text(out.csv, table.to_csv(index=False))
-    write_text(out.markdown, surface_markdown(table))
+    text = f"{surface_markdown(table)}\n{CAPTION}\n"
+    write_text(out.markdown, text)
+    write_text(out.page, markdown_page("Surface projection as an attention mask", text))
 
 
 with job(snakemake.log[0], snakemake.threads):

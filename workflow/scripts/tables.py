@@ -11,6 +11,7 @@ from trackbench.jobs import job
 def main(inputs, out, params):
     import json
 
+    from trackbench.evaluation.page import markdown_page
     from trackbench.evaluation.published import read_published
     from trackbench.evaluation.selection import TruthSelection
     from trackbench.evaluation.summary import summary_latex, summary_markdown
@@ -34,7 +35,9 @@ def main(inputs, out, params):
     write_text(out.metrics, table.to_csv(index=False))
     note = "{pileup:g} pile-up, sigma_z = {sigma_z:g} mm, hit efficiency {hit_efficiency:g}" if simulated else ""
     how = {"note": note.format(**manifest), "interval": params.evaluation["interval"].title()}
-    write_text(out.markdown, summary_markdown(table, **how))
+    summary = summary_markdown(table, **how)
+    write_text(out.markdown, summary)
+    write_text(out.page, markdown_page(params.title, summary))
     write_text(out.latex, summary_latex(table, **how))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from trackbench.errors import ConfigError, describe
 from trackbench.plotting.style import (
@@ -122,6 +123,9 @@ def _set_ranges(axes: np.ndarray, table: pd.DataFrame) -> None:
     for ax in axes:
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 5k, 20k, 100k
+        ax.xaxis.set_minor_formatter(NullFormatter())
     values = table[["median_ms", "lo_ms", "hi_ms"]].to_numpy(np.float64) if len(table) else np.array([1.0])
     values = values[values > 0]
     if values.size == 0:

@@ -152,11 +152,11 @@ def pretty(text: str) -> str:
 def draw_header(ax: Axes, header: Header | None, extra: str = "", right: Axes | None = None) -> None:
     """Write the header above ``ax``: sample (bold) left, pile-up and events right, selection below.
 
-    extra: further text for the second line, after the selection
+    extra: further text for the second line, after the selection; a leading line feed starts a third line
     right: axes at whose right end the header ends, default ``ax``
     """
     header = header or Header()
-    second = pretty(";  ".join(part for part in (header.selection, header.note, extra) if part))
+    second = pretty(";  ".join(part for part in (header.selection, header.note, extra) if part)).replace(";  \n", "\n")
     lines = second.count("\n") + 1 if second else 0
     offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes
     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}

@@ -46,7 +46,7 @@ def summary_figure(
         what = f"no row with metric {', '.join(shown)} and region '{region}'"
         raise ConfigError(describe("metrics table", what, "one of " + ", ".join(sorted(set(metrics["metric"])))))
     rows, order = _ordered(rows, shown[0])
-    figure = new_figure(8.0, max(3.5, 2.0 + 0.42 * len(order)))
+    figure = new_figure(10.0, max(3.5, 2.0 + 0.42 * len(order)))
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for ax, metric in zip(axes, shown, strict=True):
         _draw_metric(ax, rows[rows["metric"] == metric])
@@ -56,7 +56,7 @@ def summary_figure(
     if 0 < n_measured < len(order):
         for ax in axes:
             ax.axhline(n_measured - 0.5, color="0.6", linewidth=0.8)
-    extra = f"{DAGGER} quoted: other data and selection" if n_measured < len(order) else ""
+    extra = f"\n{DAGGER} quoted: other data and selection" if n_measured < len(order) else ""
     draw_header(axes[0], header, extra, right=axes[-1])
     return figure, rows
 
