@@ -22,6 +22,7 @@ import pandas as pd
 
 from trackbench.data.hits import Hits
 from trackbench.geometry.projection import REGIONS, project
+from trackbench.runner import machine_facts
 from trackbench.surface_table import MASK_SETTINGS
 from trackbench.trackers.base import build_tracker
 
@@ -119,7 +120,7 @@ def main():
         for region in REGIONS:
             results += run_region(region, hits.take(hits.volume_id == region.volume), settings, label, args.repeats)
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine_facts(),
         "threads": 1,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("numpy", "numba", "scikit-learn", "hdbscan", "scipy")},

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from trackbench.files import write_json
+from trackbench.runner import machine_facts
 from trackbench.simulation import simulate as chain
 from trackbench.simulation.config import SimulationConfig
 from trackbench.simulation.output import write_event
@@ -47,19 +48,9 @@ class StageTimer:
 
 def machine() -> dict:
     """What the numbers depend on."""
-    cpu = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
     packages = ("trackbench", "pyacts", "pythia8mc", "numpy", "pandas", "pyarrow")
-    return {
-        "cpu": cpu,
-        "n_cpus": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
+    facts = {**machine_facts(), "threads": os.environ.get("OMP_NUM_THREADS", "default")}
+    return {**facts, "python": platform.python_version(), "versions": {name: version(name) for name in packages}}
 
 
 def measure(pileup: float, n_events: int, cache: Path, timer: StageTimer) -> dict:

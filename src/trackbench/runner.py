@@ -169,9 +169,14 @@ def _describe_run(tracker: TrackerBase, threads: int | None, name: str | None) -
         "threads": threads or _n_cpus(),
         "device": str(getattr(tracker, "device", "cpu")),
         "precision": str(getattr(tracker, "precision", "float64")),
-        "machine": {"cpu": _cpu_model(), "cpus": _n_cpus(), "system": platform.system(), "arch": platform.machine()},
+        "machine": machine_facts(),
         "versions": _versions(),
     }
+
+
+def machine_facts() -> dict[str, str | int]:
+    """What timings depend on: cpu (model), cpus (usable by this process), system, arch."""
+    return {"cpu": _cpu_model(), "cpus": _n_cpus(), "system": platform.system(), "arch": platform.machine()}
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ read too, and every table is checked (``trackbench.data.checks``).
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -77,12 +78,17 @@ def _read_tables(files: EventFiles, prefix: str, parts: Sequence[str], on_bad_ch
     for part in parts:
         if part not in PARTS:
             raise ConfigError(describe("parts", f"unknown part {part!r}", ", ".join(PARTS)))
-    frames, where = {}, {}
-    names = _names_of(files, prefix)
-    for part in dict.fromkeys(parts):
-        name = _file_of(files, names, prefix, part)
-        where[part] = str(files.path / name)
-        frames[part] = _read_table(files.read(name), part, where[part])
+    existing = _names_of(files, prefix)
+    names = {part: _file_of(files, existing, prefix, part) for part in dict.fromkeys(parts)}
+    where = {part: str(files.path / name) for part, name in names.items()}
+
+    def read(part: str) -> pd.DataFrame:
+        return _read_table(files.read(names[part]), part, where[part])
+
+    # Unpacking and parsing leave the interpreter, so the tables are read side by side; the first
+    # error in the order of the parts is the one reported, whatever the timing.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        frames = dict(zip(names, pool.map(read, names), strict=True))
     check_event(frames, where)
     if "cells" in frames:
         frames["cells"] = check_charges(frames["cells"], where["cells"], on_bad_charge)
