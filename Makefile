@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 STAMP := $(VENV)/.installed
+BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo smoke test lint format lock bench clean
@@ -42,8 +43,14 @@ format: $(STAMP)  ## let ruff and snakefmt rewrite the code
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-bench: $(STAMP)  ## run the benchmarks, write benchmarks/results/*.json
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: export OMP_NUM_THREADS = 1
+bench: $(STAMP)  ## run the benchmarks on a simulated event, write benchmarks/results/*.json
+	test -f $(BENCH)-truth.csv || $(BIN)/trackbench simulate --events 1 --pileup 200 --cells --out $(dir $(BENCH))
+	$(BIN)/python benchmarks/bench_reading.py $(BENCH)
+	$(BIN)/python benchmarks/bench_metrics.py $(BENCH)
+	$(BIN)/python benchmarks/bench_clustering.py $(BENCH)-hits.csv
+	$(BIN)/python benchmarks/bench_helix_hash.py $(BENCH)
+	$(BIN)/python benchmarks/bench_simulation.py
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in
 	$(PYTHON) -m venv .venv-lock

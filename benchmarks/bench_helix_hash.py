@@ -29,6 +29,7 @@ from naive_helix_hash import NaiveTracker
 from trackbench.data.prepare import RAW_PARTS, DataSelection, build_event
 from trackbench.data.reader import read_event
 from trackbench.evaluation.metrics import evaluate_event
+from trackbench.runner import machine_facts
 from trackbench.trackers.helix_hash import Config, Tracker
 
 RESULT = Path(__file__).resolve().parent / "results" / "helix_hash.json"
@@ -118,7 +119,7 @@ def main():
     comparison = compare(measured[0][1], args.naive_repeats)
     print(json.dumps(comparison))
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine_facts(),
         "threads": 1,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("numpy", "numba", "llvmlite")},

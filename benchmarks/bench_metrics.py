@@ -25,6 +25,7 @@ from trackbench.data.prepare import DataSelection, build_event
 from trackbench.data.reader import read_event
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.evaluation import evaluate_event, trackml_score
+from trackbench.runner import machine_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "metrics.json"
@@ -148,6 +149,7 @@ def main():
         "score": scores["ours"],
         "cpu_s": {name: spread(values) for name, values in seconds.items()},
         "ratio_to_ours": {name: spread(values) for name, values in ratios.items()},
+        "machine": machine_facts(),
         "versions": {name: version(name) for name in ("numpy", "pandas")} | {"python": platform.python_version()},
     }
     print(f"{description}: {len(truth)} hits, {args.rounds} rounds, score {scores['ours']:.4f} in all")

@@ -54,7 +54,7 @@ def refuse(command):
     def call(*argv):
         code, out, err = command("--quiet", *argv)
         assert (code, out) == (2, "")
-        assert err.count("\n") == 1 and err.startswith("trackbench: error: ") and err.endswith(".\n"), err
+        assert err.count("\n") == 1 and err.startswith("trackbench: error: ") and err.endswith((".\n", "?\n")), err
         return err.removeprefix("trackbench: error: ").rstrip("\n")
 
     return call

@@ -85,7 +85,7 @@ def test_a_finished_run_has_nothing_left_to_do(smoke):
         ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}, {"simulate", "reconstruct", "plot_rates"}),
         ("plotting/style.mplstyle", {"plot_rates", "plot_overview"}, {"simulate", "tune", "evaluate", "tables"}),
         ("evaluation/metrics.py", {"evaluate", "tune"}, {"simulate", "prepare", "generator"}),
-        ("trackers/grid_window.py", {"reconstruct", "surfaces"}, {"simulate", "prepare", "tune"}),
+        ("trackers/grid_window.py", {"tune", "reconstruct", "surfaces"}, {"simulate", "prepare", "index"}),
     ],
 )
 def test_editing_a_module_reruns_the_rules_that_use_it(smoke, module, rerun, kept):
