@@ -45,11 +45,11 @@ format: $(STAMP)  ## let ruff and snakefmt rewrite the code
 
 bench: export OMP_NUM_THREADS = 1
 bench: $(STAMP)  ## run the benchmarks on a simulated event, write benchmarks/results/*.json
-	test -f $(BENCH)-truth.csv || $(BIN)/trackbench simulate --events 1 --pileup 200 --cells --out $(dir $(BENCH))
+	test -f $(BENCH)-truth.csv || $(BIN)/trackbench simulate --events 3 --pileup 200 --seed 77 --cells --out $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_reading.py $(BENCH)
 	$(BIN)/python benchmarks/bench_metrics.py $(BENCH)
 	$(BIN)/python benchmarks/bench_clustering.py $(BENCH)-hits.csv
-	$(BIN)/python benchmarks/bench_helix_hash.py $(BENCH)
+	$(BIN)/python benchmarks/bench_helix_hash.py $(BENCH) $(BENCH:1=2) $(BENCH:1=3)
 	$(BIN)/python benchmarks/bench_simulation.py
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in
