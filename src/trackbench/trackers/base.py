@@ -12,6 +12,7 @@ import importlib
 import pkgutil
 import time
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,7 +45,7 @@ class Timer:
             self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
 
 
-class TrackerBase:
+class TrackerBase(ABC):
     """Base class of all trackers: input checks, padding and hit order are handled here, once.
 
     config: the module's ``Config``
@@ -58,12 +59,12 @@ class TrackerBase:
         self.config = config
         self.seed = seed
 
+    @abstractmethod
     def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray:
         """Find tracks among real hits, sorted by hit_id, at least one. Implemented by each tracker.
 
         Returns (n,) int: one label per hit, negative = unassigned.
         """
-        raise NotImplementedError(f"{type(self).__module__} must implement find_tracks")
 
     def reconstruct(self, hits: Hits, timer: Timer | None = None) -> np.ndarray:
         """Assign each hit to a track candidate.

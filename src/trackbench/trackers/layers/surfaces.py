@@ -5,6 +5,7 @@ Barrel (volume 8) and both endcaps (7, 9) are clustered one by one. Each tracker
 may overlap (an attention mask).
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -56,13 +57,13 @@ class SurfaceTracker(TrackerBase):
     # Options that act on different hits: ``tune`` searches one group after another instead of all products.
     search_groups: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
+    @abstractmethod
     def label_region(self, uw: np.ndarray, region: Region) -> np.ndarray:
         """Cluster the projected hits of one region, sorted by hit_id, at least one.
 
         uw: (n, 2) position on the surface [mm]
         Returns (n,) int: one label per hit, negative = unassigned.
         """
-        raise NotImplementedError(f"{type(self).__module__} must implement label_region")
 
     def region_clusters(self, uw: np.ndarray, region: Region) -> HitSets:
         """Hit sets of one region, possibly overlapping; by default those of ``label_region``."""
