@@ -1,4 +1,4 @@
-# `make demo` and `make test` need only make and Python 3.11 or newer; everything else is set up here.
+# `make demo` and `make test` need only make and Python 3.11 to 3.13; everything else is set up here.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,8 +15,9 @@ help:  ## show this list
 install: $(STAMP)  ## create .venv with the pinned requirements
 
 $(STAMP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13 (pythia8mc has no packages for others);" \
+	    "run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Installing the pinned requirements into $(VENV) (about 2 GB, some minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt

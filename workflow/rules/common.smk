@@ -150,7 +150,7 @@ def final_results():
     if config["surfaces"]:
         tables += ["surfaces.csv", "surfaces.html", "surfaces.md"]
     if is_simulated("main"):
-        tables.append("simulation.csv")
+        tables += ["simulation.csv", "detectors.csv"]
     return [
         *(str(results / "tables" / name) for name in tables),
         *(

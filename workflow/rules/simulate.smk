@@ -3,7 +3,7 @@
 
 rule detectors:
     output:
-        table="results/{run}/detectors.csv",
+        table="results/{run}/tables/detectors.csv",
     log:
         "logs/{run}/detectors.log",
     benchmark:
