@@ -9,15 +9,20 @@ from trackbench.jobs import job
 
 
 def main(manifests, out):
+    import json
+
     from trackbench.files import write_text
     from trackbench.plotting.sample import save_as
+    from trackbench.plotting.style import Header
     from trackbench.plotting.validation import plot_validation
     from trackbench.simulation.validation import distributions, summarise
 
     events = Path(manifests[0]).parents[1]
     summary = summarise(events)
     write_text(out.table, summary.to_csv(index=False))
-    save_as(out.png, *plot_validation(summary, distributions(events)))
+    pileup = json.loads(Path(manifests[0]).read_text())["pileup"]
+    header = Header(pileup, n_events=int(summary["n_events"].iloc[0]), sample="Simulated, TrackML-like")
+    save_as(out.png, *plot_validation(summary, distributions(events), header))
 
 
 with job(snakemake.log[0], snakemake.threads):
