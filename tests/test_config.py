@@ -56,6 +56,11 @@ def test_given_values_survive():
         ({"data": {"source": "local"}}, ["data.local.path", "empty"]),
         ({"data": {"events": {"test": 0}}}, ["data.events.test", "at least 1"]),
         ({"surfaces": {"nosuch": {}}}, ["nosuch", "does not exist"]),
+        ({"surfaces": {"helix_hash": {}}}, ["surfaces.helix_hash", "projection surfaces"]),
+        ({"scan": {"pileup": [2000]}}, ["pileup", "2000", "0..1500"]),
+        ({"data": {"simulate": {"hard_process": "none", "pileup": 0}}}, ["nothing to simulate"]),
+        ({"tuning": {"events": 3}}, ["tuning.events", "3", "at most"]),
+        ({"trackers": {"helix_hash": {}, "dbscan": None}}, ["trackers.dbscan", "empty", "{}"]),
         ({"run": "Not Valid"}, ["run", "Not Valid"]),
     ],
 )

@@ -53,6 +53,13 @@ def test_editing_other_files_changes_nothing(package):
     assert digest(package) == before
 
 
+def test_imports_for_type_checkers_do_not_count(package):
+    lines = ["if TYPE_CHECKING:", "    from trackbench import unused", "else:", "    import trackbench.b"]
+    (package / "script.py").write_text("\n".join(lines))
+    names = {path.name for path in reached_files(package / "script.py", (), package / "src")}
+    assert names == {"__init__.py", "b.py"}
+
+
 def test_modules_loaded_by_name_are_added(package):
     before = digest(package)
     named = digest(package, "trackbench.by_name")

@@ -29,7 +29,7 @@ ALLOWED = {
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "digest": set(),
     "jobs": {"errors"},
-    "config": {"errors", "trackers"},
+    "config": {"errors", "trackers", "simulation.config"},
     "cli": {"errors", "files", "geometry", "data", "simulation", "trackers", "evaluation", "plotting"},
 }
 

@@ -94,7 +94,7 @@ def tables(tmp_path):
 
 def test_files_of_a_run(events, paths):
     tracker = AzimuthTracker(seed=4)
-    run_tracker(tracker, events, **paths, warmup=2, threads=1, name="azimuth")
+    run_tracker(tracker, events, **paths, warmup=2, facts={"threads": 1, "tracker": "azimuth", "sectors": {"count": 2}})
     tracks = pd.read_parquet(paths["out_tracks"])
     assert list(tracks.columns) == ["event_id", "hit_id", "track_id"]
     assert (tracks.dtypes == "int64").all()

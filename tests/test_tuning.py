@@ -10,6 +10,7 @@ from trackbench import tuning
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.selection import TruthSelection
+from trackbench.sectored import build_sectored
 from trackbench.trackers import dbscan
 from trackbench.trackers.base import build_tracker
 from trackbench.tuning import tune, write
@@ -74,7 +75,7 @@ def test_nothing_to_tune(monkeypatch):
 def test_equal_efficiency_is_decided_by_fakes_then_order(monkeypatch):
     outcomes = {1: (5, 0.5), 2: (5, 0.2), 3: (4, 0.0), 4: (5, 0.2), 5: (5, None)}
 
-    def measure(name, settings, events, selection, seed):
+    def measure(tracker, settings, events, selection):
         found, fake = outcomes[settings["min_samples"]]
         return {"settings": settings, "dm": found / 10, "fake_rate": fake, "n_found": found, "n_targets": 10}
 
@@ -120,3 +121,16 @@ def test_errors():
         tune("dbscan", {}, EVENTS, max_settings=0)
     with pytest.raises(ConfigError, match=r"trackers\.dbscan\.epss: unknown key"):
         tune("dbscan", {"epss": 1.0}, EVENTS)
+
+
+def test_the_tracker_is_tuned_the_way_it_is_run(monkeypatch):
+    monkeypatch.setattr(dbscan.Tracker, "search_space", {"min_samples": (2, 3)})
+    result = tune("dbscan", {}, EVENTS, build=lambda *args: build_sectored(*args, count=6))
+    assert result["dm"] < tune("dbscan", {}, EVENTS)["dm"]  # tracks across borders are cut
+
+
+def test_a_best_value_at_the_edge_is_reported(monkeypatch, caplog):
+    monkeypatch.setattr(dbscan.Tracker, "search_space", {"endcap_eps": (0.001, 0.002, 0.003), "min_samples": (2, 3)})
+    tune("dbscan", {}, EVENTS)
+    assert "dbscan: the best endcap_eps is at the edge of the values tried" in caplog.text
+    assert "min_samples" not in caplog.text

@@ -17,7 +17,7 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
     """
     from jsonschema import Draft202012Validator
 
-    from trackbench.trackers.base import build_config
+    from trackbench.trackers.base import build_config, load_module
 
     complete = with_defaults(config, schema)
     errors = sorted(
@@ -29,6 +29,9 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
         build_config(name, settings)
     for name, settings in complete["surfaces"].items():
         build_config(name, settings)
+        if not hasattr(load_module(name).Tracker, "clusters"):
+            what, expected = "does not cluster on projection surfaces", "dbscan, density_peaks or the like"
+            raise ConfigError(describe(f"config key surfaces.{name}", what, expected))
     _check_relations(complete)
     return complete
 
@@ -63,6 +66,8 @@ def _sentence(error) -> str:
         return describe(f"config key {path}", "unknown key", "one of " + ", ".join(known), remedy)
     if error.validator == "type":
         kind = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
+        if error.instance is None and kind == "object":
+            return describe(where, "empty", "a block", "write {} for the defaults")
         return describe(where, f"value {error.instance!r} is a {type(error.instance).__name__}", f"type {kind}")
     if error.validator == "enum":
         allowed = ", ".join(map(str, error.validator_value))
@@ -74,12 +79,21 @@ def _sentence(error) -> str:
 
 def _check_relations(config: Mapping) -> None:
     """Rules between keys that a schema cannot say."""
+    from trackbench.simulation.config import SimulationConfig
+
     data = config["data"]
     if data["events"]["test"] < 1:
         raise ConfigError(describe("config key data.events.test", f"value {data['events']['test']}", "at least 1"))
     if data["source"] == "local" and not data["local"]["path"]:
         remedy = "set it to a directory or zip of events"
         raise ConfigError(describe("config key data.local.path", "empty while data.source is local", "a path", remedy))
+    if 0 < data["events"]["val"] < config["tuning"]["events"]:
+        what = f"value {config['tuning']['events']}"
+        raise ConfigError(
+            describe("config key tuning.events", what, f"at most data.events.val, {data['events']['val']}")
+        )
+    for pileup in (data["simulate"]["pileup"], *config["scan"]["pileup"]):
+        SimulationConfig(**{**data["simulate"], "pileup": pileup})
     reference = config["evaluation"]["reference"]
     if reference not in config["trackers"]:
         listed = ", ".join(config["trackers"])

@@ -46,8 +46,7 @@ def run_tracker(
     out_timing: str | os.PathLike,
     out_run: str | os.PathLike,
     warmup: int = 1,
-    threads: int | None = None,
-    name: str | None = None,
+    facts: dict | None = None,
 ) -> None:
     """Reconstruct every event and write the tracks (parquet), timing (csv) and run (json) files.
 
@@ -56,9 +55,8 @@ def run_tracker(
     warmup: untimed calls on the first event, before it is timed like all others. The very first call,
         which may import packages, compile kernels or load weights, is reported apart as
         ``first_call_s`` and ``first_call_memory_mb``.
-    threads: number of threads the tracker was given, for the record (default: CPUs of this process)
-    name: of the tracker, for the record (default: its module's name)
-    ``peak_memory_mb`` is the highest resident memory during any later call above that after the first one.
+    facts: entries of the run file besides or instead of the default ones, such as tracker (its name),
+        threads (default: CPUs of this process), sectors and pad_to
     ``total`` is the time around ``reconstruct`` from host arrays to host labels; what the stages do not
     account for is its difference to their sum. Nothing is written if a call fails.
     Raises InputError if there are no events or an event_id appears twice.
@@ -80,7 +78,7 @@ def run_tracker(
         if not measurement.timed_events:
             raise InputError(describe("events", "there are none", "at least one event to reconstruct"))
         _write_timing(out_timing, measurement.rows)
-        write_json(out_run, {**_describe_run(tracker, threads, name), "warmup": warmup, **measurement.summary()})
+        write_json(out_run, {**_describe_run(tracker), **(facts or {}), "warmup": warmup, **measurement.summary()})
 
 
 class _Measurement:
@@ -160,13 +158,13 @@ def _write_timing(path: str | os.PathLike, rows: list[tuple]) -> None:
         pd.DataFrame(rows, columns=list(TIMING_COLUMNS)).to_csv(temporary, index=False, float_format="%.6g")
 
 
-def _describe_run(tracker: TrackerBase, threads: int | None, name: str | None) -> dict:
+def _describe_run(tracker: TrackerBase) -> dict:
     config = tracker.config
     return {
-        "tracker": name or type(tracker).__module__.rpartition(".")[2],
+        "tracker": type(tracker).__module__.rpartition(".")[2],
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},
         "seed": tracker.seed,
-        "threads": threads or _n_cpus(),
+        "threads": _n_cpus(),
         "device": str(getattr(tracker, "device", "cpu")),
         "precision": str(getattr(tracker, "precision", "float64")),
         "machine": machine_facts(),

@@ -4,7 +4,7 @@ import numpy as np
 
 from trackbench.data.hits import Hits
 from trackbench.data.sectors import merge_labels, phi_sectors
-from trackbench.trackers.base import Timer, TrackerBase
+from trackbench.trackers.base import Timer, TrackerBase, build_tracker
 
 
 class SectoredTracker:
@@ -29,3 +29,11 @@ class SectoredTracker:
         sectors = phi_sectors(hits, self.n_sectors, "angle", self.overlap)
         labels = [self.tracker.reconstruct(sector.hits, timer) for sector in sectors]
         return merge_labels(sectors, labels, len(hits))
+
+
+def build_sectored(
+    name: str, settings: dict | None, seed: int = 0, count: int = 1, overlap: float = 0.0
+) -> TrackerBase | SectoredTracker:
+    """Build tracker ``name`` as ``build_tracker`` does; with ``count`` > 1 it sees one phi sector at a time."""
+    tracker = build_tracker(name, settings, seed)
+    return SectoredTracker(tracker, count, overlap) if count > 1 else tracker

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ def tune(
     selection: TruthSelection | None = None,
     max_settings: int | None = None,
     seed: int = 0,
+    build: Callable = build_tracker,
 ) -> dict:
     """Find the settings with the highest pooled DM efficiency; equal ones: fewer fakes, then first tried.
 
@@ -35,6 +36,7 @@ def tune(
     val_events: hits and truth, row by row; never the events that are quoted
     max_settings: at most so many settings, drawn with the seed from each group in proportion; None = all
     seed: of the tracker and of that draw
+    build: makes the tracker from name, settings and seed, so that it is tuned the way it is run
     Returns {"tracker", "settings" (base and chosen ones), "tried", "events" (event_id), "dm", "scan"}; each
     entry of "scan" has settings, dm, fake_rate (None without a denominator), n_found and n_targets.
     Raises InputError without events, ConfigError for a bad setting.
@@ -51,14 +53,17 @@ def tune(
     for number, (group, limit) in enumerate(zip(groups, limits, strict=True)):
         best = None
         for values in _choices(space, group, limit, np.random.default_rng([seed, number])):
-            entry = _measure(name, {**settings, **values}, val_events, selection, seed)
+            tried = {**settings, **values}
+            entry = _measure(build(name, tried, seed), tried, val_events, selection)
             scan.append(entry)
             if best is None or _rank(entry) > _rank(best):
                 best = entry
         settings = best["settings"]
     if best is None:
-        best = _measure(name, settings, val_events, selection, seed)
+        best = _measure(build(name, settings, seed), settings, val_events, selection)
         scan.append(best)
+    for option in _on_edge(space, best["settings"]):
+        log.warning("%s: the best %s is at the edge of the values tried", name, option)
     log.info("%s: DM %.4f with %s, best of %d settings", name, best["dm"] or 0.0, settings, len(scan))
     return {
         "tracker": name,
@@ -102,8 +107,7 @@ def _choices(space: dict, group: list[str], limit: int, rng: np.random.Generator
     return [every[index] for index in kept]
 
 
-def _measure(name: str, settings: dict, events, selection, seed: int) -> dict:
-    tracker = build_tracker(name, settings, seed)
+def _measure(tracker, settings: dict, events, selection) -> dict:
     total = np.zeros((2, 2), dtype=np.int64)
     for hits, truth in events:
         counts = evaluate_event(tracker.reconstruct(hits), truth, selection).counts
@@ -116,8 +120,14 @@ def _measure(name: str, settings: dict, events, selection, seed: int) -> dict:
         "n_found": found,
         "n_targets": targets,
     }
-    log.debug("%s %s: DM %s, fake rate %s", name, settings, entry["dm"], entry["fake_rate"])
+    log.debug("%s: DM %s, fake rate %s", settings, entry["dm"], entry["fake_rate"])
     return entry
+
+
+def _on_edge(space: dict, settings: dict) -> list[str]:
+    """Numeric options whose chosen value is the smallest or largest of at least three tried."""
+    numeric = {option: values for option, values in space.items() if not isinstance(values[0], str | bool)}
+    return [o for o, values in numeric.items() if len(values) > 2 and settings[o] in (min(values), max(values))]
 
 
 def _rank(entry: dict) -> tuple[float, float]:

@@ -49,6 +49,7 @@ rule reconstruct_tiled:
         code=tracker_digest("reconstruct_tiled.py"),
         settings=lambda wildcards: config["trackers"][wildcards.tracker],
         seed=config["seed"],
+        sectors=DATA["sectors"],
         sizes=config["scan"]["tiling"],
         calls=config["scan"]["calls"],
     script:

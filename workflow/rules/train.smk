@@ -22,5 +22,6 @@ rule tune:
         selection=config["selection"],
         events=config["tuning"]["events"],
         seed=config["seed"],
+        sectors=DATA["sectors"],
     script:
         "../scripts/tune.py"

@@ -14,17 +14,15 @@ def main(index, tuned, out, name, params, threads):
     from trackbench.data.padding import pad_hits
     from trackbench.data.shards import read_events
     from trackbench.runner import run_tracker
-    from trackbench.sectored import SectoredTracker
-    from trackbench.trackers.base import build_tracker
+    from trackbench.sectored import build_sectored
 
     settings = json.loads(Path(tuned).read_text())["settings"] if tuned else params.settings
-    tracker = build_tracker(name, settings, params.seed)
-    if params.sectors["count"] > 1:
-        tracker = SectoredTracker(tracker, params.sectors["count"], params.sectors["overlap"])
+    tracker = build_sectored(name, settings, params.seed, **params.sectors)
     events = read_events(index, "test")
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
-    run_tracker(tracker, events, out.tracks, out.timing, out.run, threads=threads, name=name)
+    facts = {"tracker": name, "threads": threads, "sectors": params.sectors, "pad_to": params.pad_to}
+    run_tracker(tracker, events, out.tracks, out.timing, out.run, facts=facts)
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -13,11 +13,11 @@ def main(index, tuned, out, name, params):
 
     from trackbench.data.shards import read_events
     from trackbench.files import write_text
+    from trackbench.sectored import build_sectored
     from trackbench.tiling import time_tiled
-    from trackbench.trackers.base import build_tracker
 
     settings = json.loads(Path(tuned).read_text())["settings"] if tuned else params.settings
-    tracker = build_tracker(name, settings, params.seed)
+    tracker = build_sectored(name, settings, params.seed, **params.sectors)
     hits, _ = next(read_events(index, "test", limit=1))
     timing = time_tiled(tracker, hits, tuple(params.sizes), params.seed, n_calls=params.calls)
     write_text(out, timing.to_csv(index=False))

@@ -11,11 +11,15 @@ from trackbench.jobs import job
 def main(index, out, tracker, params):
     from trackbench.data.shards import read_events
     from trackbench.evaluation.selection import TruthSelection
+    from trackbench.sectored import build_sectored
     from trackbench.tuning import tune, write
+
+    def build(name, settings, seed):
+        return build_sectored(name, settings, seed, **params.sectors)
 
     events = list(read_events(index, "val", limit=params.events))
     selection = TruthSelection(**params.selection)
-    write(out, tune(tracker, params.settings, events, selection, seed=params.seed))
+    write(out, tune(tracker, params.settings, events, selection, seed=params.seed, build=build))
 
 
 with job(snakemake.log[0], snakemake.threads):
