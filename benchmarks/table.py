@@ -1,0 +1,78 @@
+"""Print README's benchmark table from benchmarks/results/*.json; a test compares the two.
+
+Run: python benchmarks/table.py
+"""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def spread(ratio, digits=1):
+    """Median and range of a ratio: ``5.3 x (4.1 to 8.5)``."""
+    low, middle, high = (f"{ratio[key]:.{digits}f}" for key in ("min", "median", "max"))
+    return f"{middle} x ({low} to {high})"
+
+
+def read(name):
+    """Content of one record."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def reading_rows():
+    """Rows of reading speed; range = 16 to 84 percentile of the pairs."""
+    record = read("reading")
+    for kind in ("csv", "csv.gz"):
+        result = record[kind]
+        times = []
+        for clock, name in (("wall", "wall"), ("cpu", "CPU")):
+            low, high = result[f"{clock}_ratio_16_84"]
+            times.append(f"{result[f'{clock}_ratio']:.1f} x ({low:.1f} to {high:.1f}) {name}")
+        yield f"read one event, 4 {kind} tables, with all checks", "`pandas.read_csv`", ", ".join(times)
+
+
+def metric_rows():
+    """Rows of scoring and evaluation."""
+    record = read("metrics")
+    ratio = record["ratio_to_ours"]
+    both = f"{spread(ratio['plain Python'])}; vectorised pandas {spread(ratio['pandas'])}"
+    yield f"TrackML score of {record['hits']:,} hits", "plain Python", both
+    yield "all metrics of that event", "-", f"{1e3 * record['cpu_s']['all metrics']['median']:.0f} ms CPU"
+
+
+def clustering_rows():
+    """Rows of the barrel clusterers with default settings."""
+    results = [r for r in read("clustering")["results"] if (r["region"], r["settings"]) == ("barrel", "default")]
+    by_name = {r["name"]: r for r in results}
+    for ours, peer in (("dbscan", "sklearn DBSCAN"), ("hdbscan", "hdbscan package"), ("hdbscan", "sklearn HDBSCAN")):
+        yield f"`{ours}`, {by_name[ours]['n_hits']:,} barrel hits", peer, spread(by_name[peer]["ratio_to_ours"])
+
+
+def helix_rows():
+    """Row of the helix hash."""
+    record = read("helix_hash")
+    times = [event["cpu_s"]["median"] for event in record["events"]]
+    cost = f"{min(times):.1f} to {max(times):.1f} CPU s"
+    ratio = spread(record["comparison_on_first_event"]["numpy_over_compiled"])
+    yield f"`helix_hash` on {len(times)} full events", "the same scan in NumPy", f"{ratio}; {cost}"
+
+
+def simulation_rows():
+    """Row of the simulation."""
+    rows = sorted(read("simulation")["rows"], key=lambda row: -row["pileup"])
+    pileups = ", ".join(f"{row['pileup']:g}" for row in rows)
+    costs = ", ".join(f"{row['cpu_s_per_event']:.2g}" for row in rows)
+    yield f"simulate one event at {pileups} pile-up", "-", f"{costs} CPU s"
+
+
+def table():
+    """The whole table as Markdown."""
+    rows = [("what", "against", "faster by (range)"), ("---", "---", "---")]
+    for part in (reading_rows, metric_rows, clustering_rows, helix_rows, simulation_rows):
+        rows += part()
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    print(table())
