@@ -21,7 +21,7 @@ from trackbench.plotting.style import (
 )
 from trackbench.plotting.summary import DIFFERENCE_COLUMNS, METRIC_COLUMNS, difference_figure, summary_figure
 
-HEADER = Header(200, "pT >= 0.9 GeV, |eta| < 4, >= 3 layers", 2)
+HEADER = Header(200, "pT >= 0.9 GeV, |eta| < 4, >= 3 layers", 2, sample="TrackML-like simulation", sigma_z=5.5)
 
 
 def particles(seed=0, n=400, efficiency=0.8):
@@ -88,6 +88,7 @@ def test_style_context_changes_nothing_outside():
         (Header(n_events=1), "1 event"),
         (Header(200.0, n_events=20), r"$\langle\mu\rangle$ = 200, 20 events"),
         (Header(0), r"$\langle\mu\rangle$ = 0"),
+        (Header(3, sigma_z=5.4321), r"$\langle\mu\rangle$ = 3, $\sigma_z$ = 5.43 mm"),
     ],
 )
 def test_header_details(header, text):
@@ -101,9 +102,18 @@ def test_pretty_typesets_selections():
 def test_header_names_sample_and_selection():
     figure, _ = efficiency_figure({"a": particles()}, header=HEADER)
     found = texts(figure)
-    assert "TrackML simulation" in found
-    assert r"$\langle\mu\rangle$ = 200, 2 events" in found
+    assert "TrackML-like simulation" in found
+    assert r"$\langle\mu\rangle$ = 200, $\sigma_z$ = 5.5 mm, 2 events" in found
     assert any("3 layers" in text and "Clopper-Pearson" in text for text in found)
+
+
+def test_header_wraps_to_the_width_of_the_figure():
+    hits = "pixel hits, hit |eta| <= 3, noise and particles with |eta| > 4 REMOVED BY TRUTH (HEPTv2 mode)"
+    figure, _ = efficiency_figure({"a": particles()}, header=Header(200, "pT >= 0.9 GeV", hits=hits))
+    (below,) = [text for text in texts(figure) if "REMOVED" in text]
+    assert all(len(line) < 100 for line in below.splitlines()) and len(below.splitlines()) >= 2
+    words = " ".join(below.replace(";", "").split())
+    assert pretty(f"pT >= 0.9 GeV {hits} 68.27 % Clopper-Pearson") == words
 
 
 def test_saved_figures_are_byte_identical(tmp_path):

@@ -154,7 +154,7 @@ def test_figure_and_its_numbers(folder, tmp_path):
     figure, table = plot_validation(summary, counts)
     assert len(figure.axes) == 5
     drawn = {text.get_text() for ax in figure.axes for text in ax.texts}
-    assert {"Simulated, TrackML-like", "2 events"} <= drawn
+    assert {"TrackML-like simulation", "2 events"} <= drawn
     assert len(table) == len(summary) + len(counts)
     labelled = table.set_index("label")
     assert labelled.loc["primaries", "mean"] == 4

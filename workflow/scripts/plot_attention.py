@@ -8,15 +8,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(inputs, out, params):
+def main(inputs, out):
+    from dataclasses import replace
+
     import pandas as pd
 
+    from trackbench.evaluation.surfaces import SCORED_TRACKS
     from trackbench.plotting.attention import attention_figure
     from trackbench.plotting.sample import sample_header, save_as
 
-    header = sample_header(inputs.manifest, params.selection)
+    header = replace(sample_header(inputs.manifest, {}), selection=SCORED_TRACKS)
     save_as(out.png, *attention_figure(pd.read_csv(inputs.surfaces), header=header))
 
 
 with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input, snakemake.output, snakemake.params)
+    main(snakemake.input, snakemake.output)

@@ -18,7 +18,7 @@ def main(inputs, out, params):
 
     hits, truth = next(read_events(inputs.index, "test", limit=1))
     labels = match_labels(read_tracks(inputs.tracks)[hits.event_id], hits.hit_id, inputs.tracks)
-    header = sample_header(inputs.manifest, params.selection, n_events=1)
+    header = sample_header(inputs.manifest, {}, n_events=1)
     pt_min = params.selection["pt_min"]
     save_as(out.png, *event_display(hits, truth, labels, params.tracker, pt_min, header=header))
     write_text(out.page, display_page(hits, truth, {params.tracker: labels}, pt_min, header=header))

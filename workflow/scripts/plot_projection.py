@@ -14,7 +14,7 @@ def main(inputs, out, params):
     from trackbench.plotting.sample import sample_header, save_as
 
     hits, truth = next(read_events(inputs.index, "test", limit=1))
-    header = sample_header(inputs.manifest, params.selection, n_events=1)
+    header = sample_header(inputs.manifest, {}, n_events=1)
     save_as(out.png, *projection_figure(hits, truth, params.selection["pt_min"], header=header))
 
 

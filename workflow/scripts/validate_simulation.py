@@ -20,8 +20,9 @@ def main(manifests, out):
     events = Path(manifests[0]).parents[1]
     summary = summarise(events)
     write_text(out.table, summary.to_csv(index=False))
-    pileup = json.loads(Path(manifests[0]).read_text())["pileup"]
-    header = Header(pileup, n_events=int(summary["n_events"].iloc[0]), sample="Simulated, TrackML-like")
+    raw = json.loads(Path(manifests[0]).read_text())
+    n_events = int(summary["n_events"].iloc[0])
+    header = Header(raw["pileup"], "", n_events, sample="TrackML-like simulation", sigma_z=raw["sigma_z"])
     save_as(out.png, *plot_validation(summary, distributions(events), header))
 
 

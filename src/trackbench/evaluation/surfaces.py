@@ -18,6 +18,7 @@ from trackbench.evaluation.intervals import clopper_pearson
 MIN_HITS = 3  # smallest cluster that counts, and fewest hits of a scored track in the region
 PT_MIN = 0.9  # scored tracks have more [GeV]
 BLOCK = 128  # side of the blocks that FlexAttention computes or skips as a whole
+SCORED_TRACKS = f"tracks with pT > {PT_MIN:g} GeV and >= {MIN_HITS} hits in the region, no eta cut"
 _PAIRS_AT_ONCE = 20_000_000  # bounds the memory of the distinct-pair count
 
 CAPTION = (

@@ -134,8 +134,9 @@ def _track_trace(go, hits: Hits, drawn: DrawnTracks, name: str, is_shown: bool):
 def _layout(header: Header, event_id: int) -> dict:
     """Beam line along the page, white background, header as title."""
     pileup = "" if header.pileup is None else f"\N{GREEK SMALL LETTER MU} = {header.pileup:g}"
-    parts = [f"event {event_id}", pileup, header.selection, header.note]
-    title = f"<b>{header.sample}</b>  " + "; ".join(part for part in parts if part)
+    beam = "" if header.sigma_z is None else f"\N{GREEK SMALL LETTER SIGMA}<sub>z</sub> = {header.sigma_z:.3g} mm"
+    parts = [f"event {event_id}", pileup, beam, header.selection, header.hits, header.note]
+    title = (f"<b>{header.sample}</b>  " if header.sample else "") + "; ".join(part for part in parts if part)
     axis = {"backgroundcolor": "white", "gridcolor": "#e6e6e6", "zerolinecolor": "#d0d0d0"}
     return {
         "template": "plotly_white",

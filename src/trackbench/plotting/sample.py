@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from trackbench.evaluation.sample import Sample
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.plotting.style import Header, save_figure
 
@@ -20,17 +21,17 @@ def sample_header(
     manifest: manifest of the prepared main sample
     selection: values of ``TruthSelection``; empty = no particle selection is involved
     n_events: events shown, default all test events
-    scan: the figure shows several pile-ups, so neither pile-up nor number of events is named
+    scan: the figure also shows the simulated pile-up scan, so no pile-up and number of events is named
     """
-    facts = json.loads(Path(manifest).read_text(encoding="utf-8"))
-    simulated = facts["source"] == "simulate"
-    notes = ["truth filter on: noise removed by truth"] if facts["selection"]["truth_filter"] else []
+    sample = Sample.load(manifest)
+    name = sample.name() + (" and simulated pile-up scan" if scan and not sample.simulated else "")
     return Header(
-        pileup=None if scan else facts["pileup"],
+        pileup=None if scan else sample.pileup,
         selection=TruthSelection(**selection).label() if selection else "",
-        n_events=None if scan else n_events or facts["n_events_per_split"]["test"],
-        note=", ".join(notes),
-        sample="TrackML-like simulation" if simulated else "TrackML simulation",
+        n_events=None if scan else n_events or sample.n_test,
+        sample=name,
+        sigma_z=sample.sigma_z if sample.simulated or not scan else None,
+        hits=sample.selection_label,
     )
 
 

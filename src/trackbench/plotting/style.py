@@ -6,6 +6,7 @@ colour-blind-safe sequences of M. A. Petroff, arXiv:2107.02270 (ten colours, the
 
 import functools
 import os
+import textwrap
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -88,19 +89,25 @@ class Header:
     n_events: number of events shown
     note: anything else the reader must know (device, protocol, caveat)
     sample: name of the data, never an experiment's label
+    sigma_z: beam-spot length [mm]
+    hits: hits used, in words
     """
 
     pileup: float | None = None
     selection: str = ""
     n_events: int | None = None
     note: str = ""
-    sample: str = "TrackML simulation"
+    sample: str = ""
+    sigma_z: float | None = None
+    hits: str = ""
 
     def details(self) -> str:
-        """Pile-up and number of events as one phrase, e.g. ``"mu = 200, 20 events"``."""
+        """Pile-up, beam spot and number of events, e.g. ``"mu = 200, sigma_z = 5.5 mm, 20 events"``."""
         parts = []
         if self.pileup is not None:
             parts.append(rf"$\langle\mu\rangle$ = {self.pileup:g}")
+        if self.sigma_z is not None:
+            parts.append(rf"$\sigma_z$ = {self.sigma_z:.3g} mm")
         if self.n_events is not None:
             parts.append(f"{self.n_events} event" + ("" if self.n_events == 1 else "s"))
         return ", ".join(parts)
@@ -149,14 +156,18 @@ def pretty(text: str) -> str:
     return text
 
 
-def draw_header(ax: Axes, header: Header | None, extra: str = "", right: Axes | None = None) -> None:
-    """Write the header above ``ax``: sample (bold) left, pile-up and events right, selection below.
+def draw_header(
+    ax: Axes, header: Header | None, extra: str = "", right: Axes | None = None, margin: float = 1.2
+) -> None:
+    """Write the header above ``ax``: sample (bold) left, conditions and events right, the rest below.
 
-    extra: further text for the second line, after the selection; a leading line feed starts a third line
+    extra: further text after selection, hits and note; a line feed in it starts a new line
     right: axes at whose right end the header ends, default ``ax``
+    margin: width of the figure outside the axes [in]; the text is wrapped to the rest
     """
     header = header or Header()
-    second = pretty(";  ".join(part for part in (header.selection, header.note, extra) if part)).replace(";  \n", "\n")
+    capacity = int(11 * (ax.figure.get_figwidth() - margin))  # characters of this font per line
+    second = pretty("\n".join(_pack((header.selection, header.hits, header.note, extra), capacity)))
     lines = second.count("\n") + 1 if second else 0
     offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes
     options = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "annotation_clip": False}
@@ -172,6 +183,19 @@ def draw_header(ax: Axes, header: Header | None, extra: str = "", right: Axes | 
     layout = ax.figure.get_layout_engine()
     if layout is not None:
         layout.set(rect=(0, 0, 1, 1 - (offset + 18) / 72 / ax.figure.get_figheight()))
+
+
+def _pack(parts: Iterable[str], capacity: int) -> list[str]:
+    """Join parts with semicolons into lines of at most ``capacity`` characters; a line feed ends a line."""
+    lines: list[str] = []
+    for part in parts:
+        for i, paragraph in enumerate(part.split("\n")):
+            for j, piece in enumerate(textwrap.wrap(paragraph, capacity, break_long_words=False)):
+                if not lines or i or j or len(lines[-1]) + len(piece) + 3 > capacity:
+                    lines.append(piece)
+                else:
+                    lines[-1] += f";  {piece}"
+    return lines
 
 
 def draw_note(ax: Axes, text: str) -> None:

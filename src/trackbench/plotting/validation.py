@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 from trackbench.errors import ConfigError, describe
 from trackbench.plotting.style import PALETTE, Header, check_columns, draw_header, draw_note, new_figure, styled
 
-SAMPLE_NAME = "Simulated, TrackML-like"
+SAMPLE_NAME = "TrackML-like simulation"
 SUMMARY_COLUMNS = ("quantity", "unit", "mean", "spread", "n_events", "reference", "ratio", "by_construction", "source")
 DISTRIBUTION_COLUMNS = ("distribution", "lo", "hi", "mean", "spread", "n_events")
 _HIT_SHARE, _NOISE_SHARE = "hit share of volume ", "noise share in volume "
@@ -25,7 +25,7 @@ def plot_validation(
     """Draw the validation figure of the simulation.
 
     summary, distributions: from ``simulation.validation.summarise`` and ``distributions``
-    header: text above the figure; default says "Simulated, TrackML-like" and the number of events
+    header: text above the figure; default says "TrackML-like simulation" and the number of events
     Left: hit shares per volume beside the real ones, spectra of transverse momentum, eta and hits per
     particle. Right: simulated mean / reference for every quantity, bars = spread over events; open markers
     agree by construction. Returns the figure and the numbers behind it, columns ``panel label lo hi mean
