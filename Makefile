@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke test lint format lock bench clean
+.PHONY: help install demo smoke unlock test lint format lock bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -20,15 +20,20 @@ $(STAMP): requirements.txt pyproject.toml
 	    "run make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Installing the pinned requirements into $(VENV) (about 2 GB, some minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## run the whole default workflow on simulated events
 	$(BIN)/snakemake --cores $(CORES)
+	@echo "Open results/demo/report.html; tables are in results/demo/tables, figures in results/demo/figures"
 
 smoke: $(STAMP)  ## the same workflow in under two minutes, on tiny events
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+	@echo "Open results/smoke/report.html; tables are in results/smoke/tables, figures in results/smoke/figures"
+
+unlock: $(STAMP)  ## after kill -9 or a power cut: remove the stale lock, then run again
+	$(BIN)/snakemake --unlock
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest

@@ -54,6 +54,7 @@ def test_given_values_survive():
         ({"trackers": {}}, ["trackers"]),
         ({"trackers": {"dbscan": {}}}, ["evaluation.reference", "helix_hash", "dbscan"]),
         ({"data": {"source": "local"}}, ["data.local.path", "empty"]),
+        ({"data": {"source": "local", "local": {"path": "no/such"}}}, ["data.local.path", "no/such", "does not exist"]),
         ({"data": {"events": {"test": 0}}}, ["data.events.test", "at least 1"]),
         ({"surfaces": {"nosuch": {}}}, ["nosuch", "does not exist"]),
         ({"surfaces": {"helix_hash": {}}}, ["surfaces.helix_hash", "projection surfaces"]),

@@ -94,6 +94,9 @@ def _check_relations(config: Mapping) -> None:
         )
     for pileup in (data["simulate"]["pileup"], *config["scan"]["pileup"]):
         SimulationConfig(**{**data["simulate"], "pileup": pileup})
+    if data["source"] == "local" and not Path(data["local"]["path"]).exists():
+        what = f"'{data['local']['path']}' does not exist"
+        raise ConfigError(describe("config key data.local.path", what, "a directory or zip of events"))
     reference = config["evaluation"]["reference"]
     if reference not in config["trackers"]:
         listed = ", ".join(config["trackers"])

@@ -1,5 +1,6 @@
 # Helpers only: paths and numbers derived from the configuration. Nothing heavy is imported here,
 # because every cluster job parses this file again.
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,12 +201,11 @@ def finish_run():
 
 
 def explain_failure(log):
-    """Say what to do after a failed run."""
+    """Repeat the errors of the failed jobs, last, and say what to do."""
+    text = "".join(Path(path).read_text(encoding="utf-8") for path in log)
+    for line in dict.fromkeys(re.findall(r"(?<=[0-9] )error: .*", text)):
+        print(line, file=sys.stderr)
+    print(f"The run stopped; its whole log is {', '.join(log)}.", file=sys.stderr)
     print(
-        f"The run stopped. The failing job's log is named above; the whole log is {log}.",
-        file=sys.stderr,
-    )
-    print(
-        "After mending the cause run the same command again: finished jobs are kept.",
-        file=sys.stderr,
+        "Run the same command again to go on: finished jobs are kept.", file=sys.stderr
     )

@@ -14,7 +14,6 @@ rule download:
         "logs/download/{archive}.log",
     benchmark:
         "results/benchmarks/download/{archive}.tsv"
-    retries: 3
     conda:
         "../../envs/kaggle.yaml"
     threads: 1

@@ -7,8 +7,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from trackbench.jobs import job
 
+THREADS = 1  # of the tracker, whatever the job reserves to be undisturbed
 
-def main(index, tuned, out, name, params, threads):
+
+def main(index, tuned, out, name, params):
     import json
 
     from trackbench.data.padding import pad_hits
@@ -21,16 +23,15 @@ def main(index, tuned, out, name, params, threads):
     events = read_events(index, "test")
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
-    facts = {"tracker": name, "threads": threads, "sectors": params.sectors, "pad_to": params.pad_to}
+    facts = {"tracker": name, "threads": THREADS, "sectors": params.sectors, "pad_to": params.pad_to}
     run_tracker(tracker, events, out.tracks, out.timing, out.run, facts=facts)
 
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake.log[0], THREADS):
     main(
         snakemake.input.index,
         snakemake.input.get("settings"),
         snakemake.output,
         snakemake.wildcards.tracker,
         snakemake.params,
-        snakemake.threads,
     )

@@ -23,7 +23,7 @@ def main(index, tuned, out, name, params):
     write_text(out, timing.to_csv(index=False))
 
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake.log[0], threads=1):
     main(
         snakemake.input.index,
         snakemake.input.get("settings"),

@@ -1,5 +1,6 @@
 """What the subcommands share: finding events, reading and writing tracks files, progress."""
 
+import functools
 import logging
 import re
 import sys
@@ -154,4 +155,14 @@ def labels_of(path: Path, all_hit_id, scored_hit_id):
     if missing.size:
         what = f"no row for {missing.size} hits (first hit_id {missing[0]})"
         raise InputError(describe(path, what, "a row for each hit, with track_id -1 if it is unassigned"))
+    outside = frame[(frame["track_id"] >= 0) & ~frame["hit_id"].isin(scored_hit_id)]
+    if len(outside):
+        _warn_of_other_hits(path.parent)
     return frame.set_index("hit_id")["track_id"].reindex(scored_hit_id).to_numpy(np.int64)
+
+
+@functools.cache
+def _warn_of_other_hits(directory: Path) -> None:
+    """Say once per directory that its tracks were made on more hits than are scored."""
+    hint = "give reconstruct --pixel-only or evaluate --full-detector, so that both use the same hits"
+    logger.warning("%s: tracks hold hits that are not scored; %s", directory, hint)
