@@ -22,5 +22,7 @@ rule download:
         runtime=720,
     params:
         code=digest("download.py"),
+    message:
+        "Download {wildcards.archive}.zip from Kaggle"
     script:
         "../scripts/download.py"

@@ -25,6 +25,8 @@ rule reconstruct:
         seed=config["seed"],
         sectors=DATA["sectors"],
         pad_to=DATA["pad_to"],
+    message:
+        "Run {wildcards.tracker} over the test events of {wildcards.sample}"
     script:
         "../scripts/reconstruct.py"
 
@@ -52,5 +54,7 @@ rule reconstruct_tiled:
         sectors=DATA["sectors"],
         sizes=config["scan"]["tiling"],
         calls=config["scan"]["calls"],
+    message:
+        "Time {wildcards.tracker} on one event tiled to several sizes"
     script:
         "../scripts/reconstruct_tiled.py"

@@ -23,6 +23,8 @@ rule prepare:
         shard_events=lambda wildcards: shard_events(wildcards.sample),
         events=lambda wildcards: events_per_split(wildcards.sample),
         data={key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")},
+    message:
+        "Check and select the raw events of {wildcards.sample} shard {wildcards.shard}"
     script:
         "../scripts/prepare.py"
 
@@ -63,5 +65,7 @@ rule index:
             "simulate" if is_simulated(wildcards.sample) else DATA["source"]
         ),
         data={key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")},
+    message:
+        "Index the sample {wildcards.sample}"
     script:
         "../scripts/index.py"

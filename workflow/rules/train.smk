@@ -23,5 +23,7 @@ rule tune:
         events=config["tuning"]["events"],
         seed=config["seed"],
         sectors=DATA["sectors"],
+    message:
+        "Tune {wildcards.tracker} on validation events"
     script:
         "../scripts/tune.py"
