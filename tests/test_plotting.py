@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trackbench.errors import ConfigError
+from trackbench.errors import ConfigError, InputError
+from trackbench.evaluation.intervals import jeffreys, wilson
 from trackbench.plotting.binning import RATE_COLUMNS, binned_rate, default_edges, outside_text
 from trackbench.plotting.efficiency import efficiency_figure, fake_rate_figure
 from trackbench.plotting.style import (
@@ -215,6 +216,19 @@ def test_efficiency_table(variable, metric):
         assert f"{name} ({frame[metric].mean():.3f})" in texts(figure)
 
 
+def test_other_interval_reaches_points_and_header():
+    frame = pd.DataFrame({"eta": [0.5] * 4, "dm": [True, True, True, False]})
+    figure, table = efficiency_figure({"a": frame}, "eta", edges=np.array([0.0, 1.0]), interval="wilson")
+    assert table.loc[0, ["lo", "hi"]].tolist() == pytest.approx(wilson(3, 4))
+    assert any("68.27 % Wilson" in text for text in texts(figure))
+    assert not any("Clopper" in text for text in texts(figure))
+    frame = frame.assign(fiducial=True, fake_dm=frame["dm"])
+    _, table = fake_rate_figure({"a": frame}, "eta", "fake_dm", interval="jeffreys")
+    assert table.loc[0, ["lo", "hi"]].tolist() == pytest.approx(jeffreys(3, 4))
+    with pytest.raises(InputError, match="interval: 'normal', expected one of clopper-pearson, wilson, jeffreys"):
+        efficiency_figure({"a": frame}, "eta", interval="normal")
+
+
 def test_trackers_share_their_bins():
     low, high = particles(0), particles(1).assign(z0=lambda f: 10 * f["z0"])
     _, table = efficiency_figure({"a": low, "b": high}, "z0")
@@ -307,6 +321,14 @@ def test_overview_orders_and_marks_quoted_numbers():
     }
     assert {y for y, face in faces if face == "white"} == {2, 3}
     assert any("quoted" in text for text in texts(figure))
+
+
+def test_overview_names_its_interval_and_fits_a_screen():
+    figure, _ = summary_figure(metrics(), header=HEADER, interval="wilson")
+    assert any("bars: 68.27 % Wilson" in text for text in texts(figure))
+    many = pd.concat([metrics().iloc[[0]].assign(tracker=f"tracker_{i}") for i in range(19)])
+    figure, _ = summary_figure(many, ("dm",), header=HEADER)
+    assert figure.get_figheight() * 120 <= 805
 
 
 def test_overview_of_nothing_says_so():

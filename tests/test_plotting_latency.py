@@ -55,6 +55,14 @@ def test_one_size_has_no_exponent():
     assert table["exponent"].isna().all()
 
 
+def test_no_exponent_for_times_that_do_not_rise_with_size():
+    frame = timing()
+    flat = frame.assign(wall_s=np.where(frame["n_hits"] == 10_000, 1e-4, frame["wall_s"]))
+    assert latency_table(flat, "tiled")["exponent"].isna().all()
+    figure, _ = latency_figure({"tiled": flat}, STATEMENT)
+    assert "dbscan" in texts(figure)
+
+
 def test_latency_figure_states_conditions_and_marks_quoted():
     quoted = pd.DataFrame([("heptv2", 50e3, 15.37), ("heptv2", 500e3, 150.5)], columns=list(QUOTED_COLUMNS))
     frames = {"real pile-up": timing(), "tiled": timing(1.0, tracker="hdbscan")}

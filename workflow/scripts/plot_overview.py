@@ -17,7 +17,7 @@ def main(inputs, out, params):
 
     header = sample_header(inputs.manifest, params.selection)
     metrics = pd.read_csv(inputs.metrics)
-    save_as(out.overview_png, *summary_figure(metrics, header=header))
+    save_as(out.overview_png, *summary_figure(metrics, header=header, interval=params.interval))
     save_as(out.differences_png, *difference_figure(differences(metrics), header=header))
 
 

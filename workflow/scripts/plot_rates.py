@@ -18,7 +18,7 @@ def main(inputs, out, kind, params):
     frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.frames), strict=True))
     figure_of = efficiency_figure if kind == "efficiency" else fake_rate_figure
     for variable in ("pt", "eta", "phi", "z0"):
-        made = figure_of(frames, variable, reference=params.reference, header=header)
+        made = figure_of(frames, variable, reference=params.reference, header=header, interval=params.interval)
         save_as(out[f"{variable}_png"], *made)
 
 

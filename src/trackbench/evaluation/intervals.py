@@ -3,6 +3,8 @@
 Particles of one event are correlated and some ratios are not k of n; for those resample events.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from trackbench.errors import InputError, describe
@@ -62,6 +64,21 @@ def wilson(k: np.ndarray, n: np.ndarray, level: float = LEVEL) -> tuple[np.ndarr
     lo = np.where(k == 0, 0.0, np.maximum(centre - half, 0.0))
     hi = np.where(k == n, 1.0, np.minimum(centre + half, 1.0))
     return _blank(lo, n), _blank(hi, n)
+
+
+INTERVALS: dict[str, Callable] = {"clopper-pearson": clopper_pearson, "wilson": wilson, "jeffreys": jeffreys}
+
+
+def interval_named(name: str) -> Callable:
+    """Return the binomial interval ``name`` of ``INTERVALS``, a function of k and n. Raises InputError."""
+    if name not in INTERVALS:
+        raise InputError(describe("interval", repr(name), "one of " + ", ".join(INTERVALS)))
+    return INTERVALS[name]
+
+
+def interval_text(name: str) -> str:
+    """Name an interval in captions, e.g. ``68.27 % Clopper-Pearson``."""
+    return f"{100 * LEVEL:g} % {name.title()}"
 
 
 def event_bootstrap(num: np.ndarray, den: np.ndarray, replicas: int = REPLICAS, seed: int = 0):

@@ -1,10 +1,10 @@
-"""Binned rates k/n with Clopper-Pearson intervals: the numbers behind efficiency and fake rate figures."""
+"""Binned rates k/n with binomial intervals: the numbers behind efficiency and fake rate figures."""
 
 import numpy as np
 import pandas as pd
 
 from trackbench.errors import ConfigError, describe
-from trackbench.evaluation.intervals import LEVEL, clopper_pearson
+from trackbench.evaluation.intervals import interval_named
 from trackbench.plotting.style import check_columns
 
 RATE_COLUMNS = ("tracker", "metric", "variable", "bin", "low", "high", "n_num", "n_den", "value", "lo", "hi")
@@ -43,15 +43,18 @@ def check_edges(edges: np.ndarray) -> np.ndarray:
     return edges
 
 
-def binned_rate(values: np.ndarray, passed: np.ndarray, edges: np.ndarray) -> pd.DataFrame:
+def binned_rate(
+    values: np.ndarray, passed: np.ndarray, edges: np.ndarray, interval: str = "clopper-pearson"
+) -> pd.DataFrame:
     """Count trials and successes per bin, and outside the bins, and give intervals.
 
     values: (n,) float, variable of each trial; passed: (n,) bool, success
     edges: (m + 1,) increasing
+    interval: name of a binomial interval, see ``evaluation.intervals.INTERVALS``
     Returns m + 4 rows with columns ``bin low high n_num n_den value lo hi``: ``bin`` is "all", "under",
     "0" ... "m-1", "over" (last bin includes its upper edge, as in numpy.histogram) and "undefined" (NaN).
     Trials outside are never added to an edge bin. ``value lo hi`` are NaN where n_den = 0; the interval
-    is Clopper-Pearson at 68.27 %.
+    is at 68.27 %.
     """
     values, passed, edges = np.asarray(values, np.float64), np.asarray(passed, bool), check_edges(edges)
     m = edges.size - 1
@@ -71,22 +74,29 @@ def binned_rate(values: np.ndarray, passed: np.ndarray, edges: np.ndarray) -> pd
     )
     total = {"bin": "all", "low": -np.inf, "high": np.inf, "n_num": n_num.sum(), "n_den": n_den.sum()}
     table = pd.concat([pd.DataFrame([total]), table], ignore_index=True)
-    return add_interval(table)
+    return add_interval(table, interval)
 
 
-def add_interval(table: pd.DataFrame) -> pd.DataFrame:
+def add_interval(table: pd.DataFrame, interval: str = "clopper-pearson") -> pd.DataFrame:
     """Return ``table`` with ``value lo hi`` computed from its ``n_num n_den`` (NaN where n_den = 0)."""
     n_num, n_den = table["n_num"].to_numpy(np.int64), table["n_den"].to_numpy(np.int64)
     value = np.divide(n_num, n_den, out=np.full(len(table), np.nan), where=n_den > 0)
-    lo, hi = clopper_pearson(n_num, n_den, LEVEL)
+    lo, hi = interval_named(interval)(n_num, n_den)
     return table.assign(value=value, lo=lo, hi=hi)
 
 
-def rate_table(frames: dict[str, pd.DataFrame], variable: str, metric: str, edges: np.ndarray | None) -> pd.DataFrame:
+def rate_table(
+    frames: dict[str, pd.DataFrame],
+    variable: str,
+    metric: str,
+    edges: np.ndarray | None = None,
+    interval: str = "clopper-pearson",
+) -> pd.DataFrame:
     """Binned rate of a boolean column for several trackers, one below the other.
 
     frames: tracker -> table with a column ``variable`` (float) and a boolean column ``metric``
     edges: bin edges, or None for ``default_edges`` of all trackers' values together
+    interval: name of a binomial interval
     Returns the columns ``RATE_COLUMNS``, rows of ``binned_rate`` per tracker. Raises ConfigError for a
     missing column.
     """
@@ -97,7 +107,7 @@ def rate_table(frames: dict[str, pd.DataFrame], variable: str, metric: str, edge
         edges = default_edges(variable, np.concatenate(values) if values else np.empty(0))
     tables = []
     for name, frame in frames.items():
-        rates = binned_rate(frame[variable].to_numpy(np.float64), frame[metric].to_numpy(bool), edges)
+        rates = binned_rate(frame[variable].to_numpy(np.float64), frame[metric].to_numpy(bool), edges, interval)
         tables.append(rates.assign(tracker=name, metric=metric, variable=variable))
     empty = pd.DataFrame(columns=list(RATE_COLUMNS))
     return pd.concat(tables, ignore_index=True)[list(RATE_COLUMNS)] if tables else empty

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from trackbench.errors import ConfigError, describe
+from trackbench.evaluation.intervals import interval_text
 from trackbench.plotting.binning import outside_text, rate_table
 from trackbench.plotting.style import (
     AXIS_LABELS,
@@ -36,6 +37,7 @@ def efficiency_figure(
     edges: np.ndarray | None = None,
     reference: str | None = None,
     header: Header | None = None,
+    interval: str = "clopper-pearson",
 ) -> tuple[Figure, pd.DataFrame]:
     """Efficiency of each tracker against a property of the selected particles.
 
@@ -45,13 +47,14 @@ def efficiency_figure(
     metric: "dm", "technical" or "perfect"
     edges: bin edges, default ``binning.default_edges``
     reference: tracker all others are divided by in a second panel, None = no such panel
+    interval: name of a binomial interval, see ``evaluation.intervals.INTERVALS``
     Returns the figure and its table (``binning.RATE_COLUMNS``; ``ratio ratio_lo ratio_hi`` with a
-    reference). Errors are Clopper-Pearson at 68.27 %; an empty bin is a gap; particles outside the
+    reference). Errors are at 68.27 %; an empty bin is a gap; particles outside the
     axis stay outside and are counted in the table. Raises ConfigError for an unknown name.
     """
     _check_choice("efficiency", metric, EFFICIENCIES)
-    table = _table(particles, variable, metric, edges, reference)
-    return _rate_figure(table, variable, EFFICIENCIES[metric], header, reference), table
+    table = _table(particles, variable, metric, edges, reference, interval)
+    return _rate_figure(table, variable, EFFICIENCIES[metric], header, reference, interval), table
 
 
 @styled
@@ -62,6 +65,7 @@ def fake_rate_figure(
     edges: np.ndarray | None = None,
     reference: str | None = None,
     header: Header | None = None,
+    interval: str = "clopper-pearson",
 ) -> tuple[Figure, pd.DataFrame]:
     """Fake rate of each tracker against a property of the majority particle of its candidates.
 
@@ -76,8 +80,8 @@ def fake_rate_figure(
     for name, frame in candidates.items():
         check_columns(f"candidates of {name}", frame, ("fiducial",))
         fiducial[name] = frame[frame["fiducial"].to_numpy(bool)]
-    table = _table(fiducial, variable, metric, edges, reference)
-    return _rate_figure(table, variable, FAKE_RATES[metric], header, reference, is_fake=True), table
+    table = _table(fiducial, variable, metric, edges, reference, interval)
+    return _rate_figure(table, variable, FAKE_RATES[metric], header, reference, interval, is_fake=True), table
 
 
 def _check_choice(where: str, value: str, choices) -> None:
@@ -85,9 +89,9 @@ def _check_choice(where: str, value: str, choices) -> None:
         raise ConfigError(describe(where, f"'{value}' is not known", "one of " + ", ".join(choices)))
 
 
-def _table(frames, variable, metric, edges, reference) -> pd.DataFrame:
+def _table(frames, variable, metric, edges, reference, interval) -> pd.DataFrame:
     _check_choice("figure variable", variable, VARIABLES)
-    table = rate_table(frames, variable, metric, edges)
+    table = rate_table(frames, variable, metric, edges, interval)
     if reference is None or not frames:
         return table
     _check_choice("ratio reference", reference, frames)
@@ -106,7 +110,7 @@ def add_ratio(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     return table.assign(ratio=table["value"] / divisor, ratio_lo=table["lo"] / divisor, ratio_hi=table["hi"] / divisor)
 
 
-def _rate_figure(table, variable, y_label, header, reference, is_fake=False) -> Figure:
+def _rate_figure(table, variable, y_label, header, reference, interval, is_fake=False) -> Figure:
     with_ratio = "ratio" in table
     figure = new_figure(8.0, 7.5 if with_ratio else 6.0)
     if with_ratio:
@@ -122,7 +126,7 @@ def _rate_figure(table, variable, y_label, header, reference, is_fake=False) -> 
     if trackers:
         title = f"{'fiducial candidates' if is_fake else 'particles'}; integrated value in brackets"
         main.legend(loc="upper left", ncols=2, title=title, alignment="left", frameon=True)
-    draw_header(main, header, "68.27 % Clopper-Pearson")
+    draw_header(main, header, interval_text(interval))
     if lower is not None:
         _draw_ratio(lower, table, trackers, reference, variable == "pt")
     _finish_x(lower or main, table, variable)

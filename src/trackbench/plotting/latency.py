@@ -33,7 +33,8 @@ def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") ->
     clock: "wall_s" or "cpu_s"
     Returns ``LATENCY_COLUMNS`` plus ``exponent``: one row per tracker and sample with the median number
     of hits, the median, 16 %, 84 % and 95 % quantiles [ms], and the slope of log(median) against
-    log(n_hits) of the tracker (NaN below two sizes). Raises ConfigError for a missing column or clock.
+    log(n_hits) of the tracker (NaN below two sizes, or if the median does not rise with every size).
+    Raises ConfigError for a missing column or clock.
     """
     if clock not in CLOCKS:
         raise ConfigError(describe("latency clock", f"'{clock}' is not known", "one of " + ", ".join(CLOCKS)))
@@ -51,7 +52,8 @@ def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") ->
 
 def _exponent(table: pd.DataFrame) -> float:
     usable = table[(table["n_hits"] > 0) & (table["median_ms"] > 0)]
-    if usable["n_hits"].nunique() < 2:
+    rises = np.diff(usable.sort_values("n_hits")["median_ms"]) > 0
+    if usable["n_hits"].nunique() < 2 or not rises.all():  # no power law to speak of
         return float("nan")
     return float(np.polyfit(np.log(usable["n_hits"]), np.log(usable["median_ms"]), 1)[0])
 

@@ -51,10 +51,10 @@ def read_timing(paths: Iterable[str], trackers: Sequence[str], samples: Sequence
 
 
 def run_statement(run: str | os.PathLike) -> str:
-    """One line on how times were taken, from a tracker's run file."""
+    """Say how times were taken, from a tracker's run file."""
     facts = json.loads(Path(run).read_text(encoding="utf-8"))
     threads = f"{facts['threads']} thread" + ("s" if facts["threads"] != 1 else "")
-    return f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded"
+    return f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded; other jobs may run beside"
 
 
 def save_as(png: str | os.PathLike, figure: Figure, table: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from matplotlib.ticker import NullLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.definitions import METRICS
+from trackbench.evaluation.intervals import interval_text
 from trackbench.evaluation.published import QUOTED
 from trackbench.plotting.style import (
     DAGGER,
@@ -30,6 +31,7 @@ def summary_figure(
     shown: tuple[str, ...] = ("dm", "fake_rate"),
     region: str = "all",
     header: Header | None = None,
+    interval: str = "",
 ) -> tuple[Figure, pd.DataFrame]:
     """One row per tracker, one panel per metric: value with its interval.
 
@@ -37,6 +39,7 @@ def summary_figure(
         an open marker and a dagger below a line, because its selection and data may differ
     shown: names of the metrics to show, one panel each
     region: rows of this region only
+    interval: name of the binomial interval in the table, written in the figure
     Returns the figure and the rows shown, best first in the first metric, quoted ones last. An empty
     table gives a figure that says so. Raises ConfigError for a missing column or metric.
     """
@@ -46,7 +49,7 @@ def summary_figure(
         what = f"no row with metric {', '.join(shown)} and region '{region}'"
         raise ConfigError(describe("metrics table", what, "one of " + ", ".join(sorted(set(metrics["metric"])))))
     rows, order = _ordered(rows, shown[0])
-    figure = new_figure(10.0, max(3.5, 2.0 + 0.42 * len(order)))
+    figure = new_figure(10.0, max(3.0, 1.55 + 0.27 * len(order)))  # 19 rows fit a screen of 800 pixels
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for ax, metric in zip(axes, shown, strict=True):
         _draw_metric(ax, rows[rows["metric"] == metric])
@@ -56,8 +59,9 @@ def summary_figure(
     if 0 < n_measured < len(order):
         for ax in axes:
             ax.axhline(n_measured - 0.5, color="0.6", linewidth=0.8)
-    extra = f"\n{DAGGER} quoted: other data and selection" if n_measured < len(order) else ""
-    draw_header(axes[0], header, extra, right=axes[-1])
+    extra = [f"bars: {interval_text(interval)}"] if interval else []
+    extra += [f"{DAGGER} quoted: other data and selection"] if n_measured < len(order) else []
+    draw_header(axes[0], header, ";  ".join(extra), right=axes[-1], margin=3.0)
     return figure, rows
 
 
@@ -78,13 +82,15 @@ def _draw_metric(ax: Axes, rows: pd.DataFrame) -> None:
         style = tracker_style(entry.tracker)
         bars = np.nan_to_num(np.clip([[entry.value - entry.lo], [entry.hi - entry.value]], 0, None))
         face = "white" if entry.quoted else style.color
-        options = {"color": style.color, "marker": style.marker, "markerfacecolor": face, "markersize": 9}
+        options = {"color": style.color, "marker": style.marker, "markerfacecolor": face, "markersize": 8}
         ax.errorbar([entry.value], [entry.row], xerr=bars, linestyle="", **options)
         if np.isfinite(entry.value):
-            _write_above(ax, f"{entry.value:.3f}", entry.value, entry.row)
+            end = np.nanmax([entry.value, entry.hi])
+            place = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": "0.25"}
+            ax.annotate(f"{entry.value:.3f}", (end, entry.row), (8, 0), **place)
     highest = np.nanmax(rows[["value", "hi"]].to_numpy(np.float64), initial=0.0)
-    top = max(1.12 * highest, 0.02)
-    ax.set_xlim(-0.06 * top, top)  # room for the number above a value of 0
+    top = max(1.22 * highest, 0.02)  # room for the number beside the highest value
+    ax.set_xlim(-0.04 * top, top)
 
 
 def _write_above(ax: Axes, text: str, x: float, y: float) -> None:
