@@ -62,7 +62,7 @@ def test_pooled_value_interval_and_counts():
     assert (duplicates.lo, duplicates.hi) == pytest.approx(event_bootstrap([1, 3], [9, 30]))
     score = row(table, "a", "trackml_score")
     assert score.value == pytest.approx(0.6)
-    assert score.selection == "all particles, clusters of any size"
+    assert score.selection == "all particles, clusters of any size, weights renormalised to these hits"
 
 
 def test_mean_over_events_and_its_standard_error():
@@ -162,6 +162,20 @@ def test_every_metric_of_an_event_is_in_the_table():
     assert expected <= set(table["metric"])
     maskformer = row(table, "a", "maskformer_fake")
     assert maskformer.selection == "pT > 1 GeV, |eta| < 4, >= 3 hits"
+
+
+def test_every_row_says_hits_and_reconstruction():
+    options = TableOptions(LABEL, hits="pixel hits, noise kept", reconstruction="reconstructed in 4 phi sectors")
+    table = metrics_table({"a": worked_measured(2)}, options)
+    tail = "; pixel hits, noise kept; reconstructed in 4 phi sectors"
+    assert row(table, "a", "dm").selection == LABEL + tail
+    assert row(table, "a", "maskformer_dm").selection == "pT > 1 GeV, |eta| < 4, >= 3 hits" + tail
+    score = "all particles, clusters of any size, weights renormalised to these hits"
+    assert row(table, "a", "trackml_score").selection == score + tail
+    assert row(table, "a", "fit_accuracy").selection == "all particles, clusters of any size" + tail
+    latency = row(table, "a", "latency_ms").selection
+    assert latency.startswith("Test CPU") and latency.endswith("; reconstructed in 4 phi sectors")
+    assert "pixel" not in latency
 
 
 def test_files_round_trip(tmp_path):
@@ -304,6 +318,25 @@ def test_truth_filter_is_printed_everywhere():
     assert table["selection"].str.contains("truth_filter").all()
     assert "WARNING truth_filter: noise and particles out of acceptance removed by truth." in summary_markdown(table)
     assert r"WARNING truth\_filter" in summary_latex(table)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("measured here (TrackML)", "(TrackML)."), ("measured here (local data)", "(local data).")],
+)
+def test_summary_names_the_data(source, words):
+    table = metrics_table({"a": worked_measured(2)}, TableOptions(LABEL, source=source))
+    text = summary_markdown(table)
+    assert f"2 test events {words}" in text and "simulated" not in text
+
+
+def test_summary_explains_memory_and_score():
+    text = summary_markdown(metrics_table({"a": worked_measured(2)}, TableOptions(LABEL)))
+    assert "| TrackML score, hits used [%] | Latency [ms] | Memory rise [MB] |" in text
+    assert "the first call excluded; CPU memory, in quoted rows GPU memory." in text
+    assert "weights renormalised" in text
+    without = summary_markdown(metrics_table({"a": Measured(counts_frame({"dm": [(1, 2)]}))}, TableOptions(LABEL)))
+    assert "GPU memory" not in without
 
 
 def test_summary_of_published_numbers_alone():

@@ -12,6 +12,11 @@ from trackbench.evaluation.tables import TRUTH_FILTER, differences
 
 DAGGER = "\N{DAGGER}"
 
+_MEMORY = (
+    "Memory rise: highest resident memory during reconstruction above the level before it, with libraries and event"
+    " loaded and the first call excluded; CPU memory, in quoted rows GPU memory."
+)
+
 
 @dataclass(frozen=True)
 class Column:
@@ -29,9 +34,9 @@ COLUMNS = (
     Column("fake_rate", "Fake, purity [%]"),
     Column("fake_all", "Fake, all cand. [%]"),
     Column("dup_rate", "Duplicates [%]"),
-    Column("trackml_score", "TrackML score [%]"),
+    Column("trackml_score", "TrackML score, hits used [%]"),
     Column("latency_ms", "Latency [ms]", percent=False),
-    Column("peak_memory_mb", "Memory [MB]", percent=False),
+    Column("peak_memory_mb", "Memory rise [MB]", percent=False),
 )
 DIFFERENCE_COLUMNS = tuple(c for c in COLUMNS if c.metric in ("dm", "fake_rate", "fake_all", "trackml_score"))
 
@@ -172,8 +177,8 @@ def _caption(measured: pd.DataFrame, note: str, interval: str) -> list[str]:
     if headline.empty:
         return ["Published numbers only; nothing was measured."]
     n_events = int(headline["n_events"].iloc[0])
-    simulated = headline["source"].str.contains("simulated").any()
-    sample = "simulated, TrackML-like" if simulated else headline["source"].iloc[0]
+    sample = headline["source"].iloc[0].removeprefix("measured here (").removesuffix(")")
+    sample = sample.replace("simulated", "simulated, TrackML-like")
     selection = _selection(headline, headline["tracker"].iloc[0])
     sentences = [
         f"{n_events} test event{'s' if n_events != 1 else ''} ({sample}{'; ' + note if note else ''}).",
@@ -182,12 +187,16 @@ def _caption(measured: pd.DataFrame, note: str, interval: str) -> list[str]:
         " for duplicates and scores (none on one event).",
         "Purity fakes are among candidates led by a selected particle; all-candidate fakes are all those that no"
         " particle at all matches by double majority.",
+        "TrackML score: of the hits used, with their weights renormalised to 1, so a score of pixel hits does not"
+        " compare with one of the full detector.",
     ]
     if headline["selection"].str.contains(TRUTH_FILTER, regex=False).any():
         sentences.insert(1, f"WARNING {TRUTH_FILTER}.")
     conditions = measured[measured["metric"] == "latency_ms"]["selection"].unique()
     if len(conditions):
         sentences.append(f"Latency: median over events; {'; '.join(conditions)}.")
+    if (measured["metric"] == "peak_memory_mb").any():
+        sentences.append(_MEMORY)
     return sentences
 
 

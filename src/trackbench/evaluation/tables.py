@@ -41,11 +41,6 @@ COLUMNS = (
 MEASURED = "measured here (simulated)"
 TRUTH_FILTER = "truth_filter: noise and particles out of acceptance removed by truth"
 BOOTSTRAP_EVENTS = 20
-INTERVALS: dict[str, Callable] = {
-    "clopper-pearson": intervals.clopper_pearson,
-    "wilson": intervals.wilson,
-    "jeffreys": intervals.jeffreys,
-}
 BARREL_ETA = 1.5
 PROMPT_RADIUS = 2.0  # production vertex this close to the beam line [mm]
 
@@ -93,11 +88,14 @@ class Measured:
 class TableOptions:
     """How the table is made.
 
-    selection: text of the truth selection (``TruthSelection.label()``), plus whatever describes the sample
+    selection: text of the truth selection (``TruthSelection.label()``)
     reference: tracker of the paired differences, None = no differences
-    interval: name of a binomial interval of ``INTERVALS``; replicas, seed: of the bootstraps
+    interval: name of a binomial interval, see ``intervals.INTERVALS``; replicas, seed: of the bootstraps
     truth_filter: the events were prepared with it; said in every row
     source: of the measured rows
+    hits: hits used, in words (``DataSelection.label()``)
+    reconstruction: departures from whole, unpadded events, in words
+    hits and reconstruction are said in every row; costs have the conditions of the machine instead of hits.
     """
 
     selection: str
@@ -107,19 +105,29 @@ class TableOptions:
     seed: int = 0
     truth_filter: bool = False
     source: str = MEASURED
+    hits: str = ""
+    reconstruction: str = ""
 
     def __post_init__(self):
-        if self.interval not in INTERVALS:
-            raise InputError(describe("interval", repr(self.interval), "one of " + ", ".join(INTERVALS)))
+        intervals.interval_named(self.interval)
 
     def selection_of(self, metric: str) -> str:
-        """Return the selection behind ``metric``: some conventions bring their own."""
+        """Return the selection behind ``metric``: some conventions bring their own particles, never their own hits."""
         text = self.selection
         if metric.startswith("maskformer"):
             text = MASKFORMER_SELECTION.label()
-        elif metric.startswith(("trackml_score", "fit_accuracy")):
+        elif metric.startswith("trackml_score"):
+            text = "all particles, clusters of any size, weights renormalised to these hits"
+        elif metric.startswith("fit_accuracy"):
             text = "all particles, clusters of any size"
-        return f"{text}; {TRUTH_FILTER}" if self.truth_filter else text
+        return self._joined(text, self.hits)
+
+    def conditions_of_cost(self, conditions: str) -> str:
+        """Return the conditions behind a row of ``cost_rows``."""
+        return self._joined(conditions)
+
+    def _joined(self, *parts: str) -> str:
+        return "; ".join(part for part in (*parts, self.reconstruction, self.truth_filter * TRUTH_FILTER) if part)
 
 
 def metrics_table(
@@ -143,7 +151,8 @@ def metrics_table(
         block += _region_rows(item, num.index, options)
         if options.reference not in (None, name):
             block += _difference_rows(pooled[name], pooled[options.reference], options)
-        block += cost_rows(item.timing, item.run)
+        costs = cost_rows(item.timing, item.run)
+        block += [{**row, "selection": options.conditions_of_cost(row["selection"])} for row in costs]
         defaults = {"tracker": name, "region": "all", "n_num": np.nan, "n_den": np.nan, "n_events": len(num)}
         rows += [{**defaults, "selection": options.selection_of(row["metric"]), **row} for row in block]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -210,7 +219,7 @@ def _pooled_rows(num: pd.DataFrame, den: pd.DataFrame, options: TableOptions) ->
         if METRICS[name].kind != "binomial":
             rows.append({**row, **bootstrap})
             continue
-        lo, hi = INTERVALS[options.interval](total_num[i], total_den[i])
+        lo, hi = intervals.interval_named(options.interval)(total_num[i], total_den[i])
         rows.append({**row, "lo": lo, "hi": hi})
         if n_events >= BOOTSTRAP_EVENTS:
             rows.append({**row, **bootstrap, "metric": f"{name}/bootstrap"})
@@ -251,7 +260,7 @@ def _region_rows(item: Measured, events: pd.Index, options: TableOptions) -> lis
 
 def _region_pair(metric: str, region: str, num: np.ndarray, den: np.ndarray, options: TableOptions) -> list[dict]:
     k, n = num.sum(), den.sum()
-    lo, hi = INTERVALS[options.interval](k, n)
+    lo, hi = intervals.interval_named(options.interval)(k, n)
     row = {"metric": metric, "region": region, "value": float(_ratio(k, n)), "n_num": k, "n_den": n}
     rows = [{**row, "lo": lo, "hi": hi}]
     if len(num) >= BOOTSTRAP_EVENTS:
