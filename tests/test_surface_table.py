@@ -13,6 +13,7 @@ from trackbench import surface_table as table_module
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation import surfaces as evaluation
+from trackbench.evaluation.sample import Sample
 from trackbench.geometry.projection import REGIONS
 from trackbench.surface_table import MASK_SETTINGS, read_talk, surface_markdown, surface_table
 from trackbench.trackers.layers.surfaces import sets_of_labels
@@ -196,4 +197,32 @@ def test_surface_table_errors(tmp_path):
 
 def test_caption_says_the_caveats():
     for words in ("sigma_z", "one endcap", "0.000285", "assumed", "no independent confirmation"):
-        assert words in evaluation.CAPTION
+        assert words in evaluation.caption()
+
+
+SAMPLE = Sample(True, "simulate", 200, 5.5, 0.98, 1, "hits of the full detector, noise REMOVED BY TRUTH", True)
+
+
+def test_caption_says_data_selection_and_interval():
+    text = evaluation.caption(SAMPLE, "wilson")
+    assert text.startswith(
+        "Measured: 1 test event (simulated, TrackML-like; 200 pile-up, sigma_z = 5.5 mm, hit efficiency 0.98); pixel"
+        " hits, noise REMOVED BY TRUTH; tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut. Recon."
+    )
+    assert "68.27 % Wilson for DM" in text and "Clopper" not in text
+
+
+def test_rows_say_conditions_selection_and_use_the_interval():
+    table = surface_table([toy()], {"dbscan": {}}, TALK, sample=SAMPLE, interval="wilson")
+    measured, talk = table[table["source"] == "measured"], table[table["source"] == "talk"]
+    assert set(measured["selection"]) == {
+        "tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut; pixel hits, noise REMOVED BY TRUTH"
+    }
+    assert measured[["pileup", "sigma_z"]].to_numpy().tolist() == [[200, 5.5]] * 3
+    assert talk[["pileup", "sigma_z"]].isna().all(axis=None) and set(talk["selection"]) == {"not stated"}
+    barrel = measured.iloc[0]
+    exact = surface_table([toy()], {"dbscan": {}}).iloc[0]
+    assert barrel["dm_hi"] - barrel["dm_lo"] < exact["dm_hi"] - exact["dm_lo"]
+    assert evaluation.interval_named("wilson")(round(barrel["dm"] * barrel["tracks"]), barrel["tracks"]) == (
+        pytest.approx((barrel["dm_lo"], barrel["dm_hi"]))
+    )

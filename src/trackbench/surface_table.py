@@ -10,7 +10,8 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
-from trackbench.evaluation.surfaces import pool_scores, score_region
+from trackbench.evaluation.sample import Sample
+from trackbench.evaluation.surfaces import pool_scores, score_region, selection_text
 from trackbench.geometry.projection import REGIONS
 from trackbench.trackers.base import build_tracker
 from trackbench.trackers.layers.surfaces import SurfaceTracker
@@ -80,6 +81,9 @@ COLUMNS = (
     "coverage",
     "n_hits",
     "n_events",
+    "pileup",
+    "sigma_z",
+    "selection",
 )
 TALK_COLUMNS = ("region", "method", "recon_ratio", "dm", "clusters", "tracks", "attention")
 
@@ -89,14 +93,18 @@ def surface_table(
     settings: dict[str, dict] | None = None,
     talk_path: str | os.PathLike | None = None,
     seed: int = 0,
+    sample: Sample | None = None,
+    interval: str = "clopper-pearson",
 ) -> pd.DataFrame:
     """Cluster events on their projection surfaces and score the clusters.
 
     events: hits and truth, row by row; only the pixel volumes are used
     settings: tracker name -> settings that replace those of ``MASK_SETTINGS`` one by one; default: its four
     talk_path: csv with ``TALK_COLUMNS``; its rows are appended
+    sample: what the events are, for the columns ``pileup sigma_z selection`` of measured rows
+    interval: name of the binomial interval of ``dm``
     Returns one row per region and method with ``COLUMNS``; region is barrel, endcap- or endcap+ (the talk's:
-    endcap), source is "measured" or "talk". Caption: ``trackbench.evaluation.surfaces.CAPTION``.
+    endcap), source is "measured" or "talk". Caption: ``trackbench.evaluation.surfaces.caption``.
     Raises ConfigError if a tracker does not work on projection surfaces, InputError without events.
     """
     trackers = _build(MASK_SETTINGS if settings is None else settings, seed)
@@ -109,14 +117,17 @@ def surface_table(
                 scores[region, name].append(score)
     if not n_events:
         raise InputError(describe("surface table", "no events", "at least one"))
-    rows = [_measured_row(region, name, found) for (region, name), found in scores.items()]
+    facts = {} if sample is None else {"pileup": sample.pileup, "sigma_z": sample.sigma_z}
+    facts |= {"source": "measured", "selection": "" if sample is None else selection_text(sample)}
+    rows = [_measured_row(region, name, found, interval) | facts for (region, name), found in scores.items()]
     if talk_path is not None:
-        rows += [{**row, "source": "talk"} for row in read_talk(talk_path).to_dict("records")]
+        talk = {"source": "talk", "selection": "not stated"}
+        rows += [row | talk for row in read_talk(talk_path).to_dict("records")]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _measured_row(region: str, name: str, scores: list) -> dict:
-    row = {"region": region, "method": name, "source": "measured", **pool_scores(scores)}
+def _measured_row(region: str, name: str, scores: list, interval: str) -> dict:
+    row = {"region": region, "method": name, **pool_scores(scores, interval)}
     if row["attention"] > PERCOLATION:
         text = "%s, %s: attention %.3f > %g: clusters percolate, use a smaller eps or window"
         log.warning(text, region, name, row["attention"], PERCOLATION)

@@ -13,7 +13,8 @@ import numpy as np
 
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
-from trackbench.evaluation.intervals import clopper_pearson
+from trackbench.evaluation.intervals import interval_named, interval_text
+from trackbench.evaluation.sample import Sample
 
 MIN_HITS = 3  # smallest cluster that counts, and fewest hits of a scored track in the region
 PT_MIN = 0.9  # scored tracks have more [GeV]
@@ -21,15 +22,16 @@ BLOCK = 128  # side of the blocks that FlexAttention computes or skips as a whol
 SCORED_TRACKS = f"tracks with pT > {PT_MIN:g} GeV and >= {MIN_HITS} hits in the region, no eta cut"
 _PAIRS_AT_ONCE = 20_000_000  # bounds the memory of the distinct-pair count
 
-CAPTION = (
+_COLUMNS = (
     "Recon. ratio: mean over tracks (pT > 0.9 GeV, at least 3 hits in the region) of the largest fraction of "
     "the track's hits in one cluster; fully and majority contained: fraction of 1, above 1/2; DM: tracks with a "
     "cluster that holds more than half of the track and is more than half made of it; clusters: with at least 3 "
     "hits; attention: sum of squared cluster sizes over squared number of hits (pairs: distinct hit pairs that "
     "share a cluster; blocks: non-empty 128 x 128 blocks with hits sorted by cluster); coverage: hits in a "
     "cluster. Track fractions are pooled over tracks; clusters, tracks, attention and coverage are means over "
-    "events. Errors: Clopper-Pearson 68.27 % for DM, standard error over tracks for the recon. ratio and over "
-    "events for attention. "
+    "events."
+)
+_CAVEATS = (
     "Caveats: the beam-spot length sigma_z decides the barrel, and that of the talk's events is unknown: never "
     "compare across samples of different sigma_z. The talk's 'endcap' is taken to be one endcap; both are listed "
     "here. Its barrel row names are lost and assumed to be in the order of its endcap rows. Its barrel "
@@ -38,6 +40,29 @@ CAPTION = (
     "simulated event to be near the talk's table: similarity is no independent confirmation. A recon. ratio of 1 "
     "is reached by one cluster of all hits: read it together with attention."
 )
+
+
+def hits_of_regions(selection_label: str) -> str:
+    """Hits used, in words: the surfaces are those of the pixel volumes, whatever else the sample holds."""
+    return selection_label.replace("hits of the full detector", "pixel hits")
+
+
+def selection_text(sample: Sample) -> str:
+    """Return the selection behind the measured rows of the surface table."""
+    return f"{SCORED_TRACKS}; {hits_of_regions(sample.selection_label)}"
+
+
+def caption(sample: Sample | None = None, interval: str = "clopper-pearson") -> str:
+    """Explain the surface table: data, columns, errors, caveats.
+
+    sample: the measured events, None = not said; interval: name of the binomial interval of DM
+    """
+    data = "" if sample is None else f"Measured: {hits_of_regions(sample.label())}; {SCORED_TRACKS}. "
+    errors = (
+        f" Errors: {interval_text(interval)} for DM, standard error over tracks for the recon. ratio and over events"
+        " for attention. "
+    )
+    return data + _COLUMNS + errors + _CAVEATS
 
 
 @dataclass(frozen=True)
@@ -164,9 +189,10 @@ def block_density(offsets: np.ndarray, members: np.ndarray, n_hits: int) -> floa
     return (touches.T @ touches).nnz / n_blocks**2
 
 
-def pool_scores(scores: list[RegionScore]) -> dict[str, float]:
-    """Pool one region over events: columns of the surface table (see ``CAPTION``).
+def pool_scores(scores: list[RegionScore], interval: str = "clopper-pearson") -> dict[str, float]:
+    """Pool one region over events: columns of the surface table (see ``caption``).
 
+    interval: name of the binomial interval of DM
     Returns recon_ratio, recon_ratio_err, fully_contained, majority_contained, dm, dm_lo, dm_hi, clusters,
     tracks, attention, attention_err, attention_pairs, block_density, coverage, n_hits, n_events. Events
     without a hit in the region count in n_events only; what cannot be computed is NaN.
@@ -174,7 +200,7 @@ def pool_scores(scores: list[RegionScore]) -> dict[str, float]:
     best = np.concatenate([score.best_fraction for score in scores])
     matched = np.concatenate([score.matched for score in scores])
     found, n = int(matched.sum()), len(best)
-    low, high = clopper_pearson(found, n)
+    low, high = interval_named(interval)(found, n)
     return {
         "recon_ratio": _mean(best),
         "recon_ratio_err": _standard_error(best),
