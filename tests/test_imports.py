@@ -29,6 +29,7 @@ ALLOWED = {
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "digest": set(),
     "jobs": {"errors"},
+    "captions": {"data", "evaluation"},
     "config": {"errors", "trackers", "simulation.config"},
     "cli": {"errors", "files", "geometry", "data", "simulation", "trackers", "evaluation", "plotting"},
 }

@@ -34,5 +34,7 @@ rule surfaces:
         code=all_trackers_digest("surfaces.py", config["surfaces"]),
         settings=config["surfaces"],
         seed=config["seed"],
+        about=about("surfaces", config),
+        interval=config["evaluation"]["interval"],
     script:
         "../scripts/surfaces.py"

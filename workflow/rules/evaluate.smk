@@ -78,5 +78,8 @@ rule tables:
         selection=config["selection"],
         evaluation=config["evaluation"],
         seed=config["seed"],
+        reconstruction=reconstruction(DATA),
+        about=about("comparison", config),
+        interval=config["evaluation"]["interval"],
     script:
         "../scripts/tables.py"

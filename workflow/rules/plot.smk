@@ -35,9 +35,9 @@ rule plot_overview:
         runtime=20,
     params:
         code=digest("plot_overview.py"),
-        trackers=TRACKERS,
         selection=config["selection"],
-        reference=config["evaluation"]["reference"],
+        about=about("comparison", config),
+        interval=config["evaluation"]["interval"],
     script:
         "../scripts/plot_overview.py"
 
@@ -102,6 +102,8 @@ rule plot_rates:
         trackers=TRACKERS,
         selection=config["selection"],
         reference=config["evaluation"]["reference"],
+        about=about("comparison", config),
+        interval=config["evaluation"]["interval"],
     script:
         "../scripts/plot_rates.py"
 
@@ -132,7 +134,7 @@ rule plot_attention:
         runtime=20,
     params:
         code=digest("plot_attention.py"),
-        selection=config["selection"],
+        about=about("surfaces", config),
     script:
         "../scripts/plot_attention.py"
 
@@ -153,7 +155,13 @@ rule plot_latency:
             "results/{run}/figures/latency_pileup.png",
             caption="../report/latency.rst",
             category="Cost",
-            labels={"content": "time against hits, real pile-up scan"},
+            labels={
+                "content": (
+                    "time against hits, pile-up scan"
+                    if config["scan"]["pileup"]
+                    else "time against hits"
+                )
+            },
         ),
         csv="results/{run}/figures/latency_pileup.csv",
     log:
@@ -170,6 +178,7 @@ rule plot_latency:
         code=digest("plot_latency.py"),
         trackers=TRACKERS,
         samples=SAMPLES,
+        about=about("latency", config),
     script:
         "../scripts/plot_latency.py"
 
@@ -203,6 +212,7 @@ rule plot_latency_tiled:
         runtime=20,
     params:
         code=digest("plot_latency_tiled.py"),
+        about=about("tiled", config),
         trackers=TRACKERS,
     script:
         "../scripts/plot_latency_tiled.py"
@@ -233,6 +243,7 @@ rule plot_projection:
         runtime=20,
     params:
         code=digest("plot_projection.py"),
+        about=about("event", config),
         selection=config["selection"],
     script:
         "../scripts/plot_projection.py"
@@ -270,6 +281,7 @@ rule plot_display:
         runtime=20,
     params:
         code=digest("plot_display.py"),
+        about=about("event", config),
         tracker=config["evaluation"]["reference"],
         selection=config["selection"],
     script:

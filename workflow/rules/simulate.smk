@@ -96,5 +96,6 @@ rule validate_simulation:
         runtime=20,
     params:
         code=digest("validate_simulation.py"),
+        about=about("simulation", config),
     script:
         "../scripts/validate_simulation.py"

@@ -1,0 +1,123 @@
+"""Sentences for the captions of the report, from the configuration of the workflow.
+
+Captions are known before any job has run, so they say what was asked for; tables and figures themselves
+say what the events are (``evaluation.sample``). The text is reStructuredText.
+"""
+
+from collections.abc import Callable, Mapping
+
+from trackbench.data.prepare import DataSelection
+from trackbench.evaluation.selection import TruthSelection
+from trackbench.evaluation.surfaces import SCORED_TRACKS, hits_of_regions
+
+_WALL_CLOCK = (
+    "Wall clock from host arrays to host labels, one thread, first call (imports, compilation) excluded; other jobs "
+    "of the workflow may run beside it, so for clean numbers run with --cores 1."
+)
+
+
+def about(kind: str, config: Mapping) -> str:
+    """Say what one kind of result was made from.
+
+    kind: "comparison" (tables and figures of all test events), "surfaces", "event" (one event drawn),
+        "latency", "tiled" or "simulation"
+    config: the complete workflow configuration
+    Returns sentences in reStructuredText. Raises KeyError for another kind.
+    """
+    return _KINDS[kind](config).replace("|", r"\|")
+
+
+def reconstruction(data: Mapping, padded: bool = True) -> str:
+    """Say how reconstruction departs from whole events of their own length; "" if it does not.
+
+    data: the block ``data`` of the configuration; padded: events are padded as it says
+    """
+    count, overlap = data["sectors"]["count"], data["sectors"]["overlap"]
+    parts = [f"reconstructed in {count} phi sectors, overlap {overlap:g}"] if count > 1 else []
+    parts += [f"events padded to {data['pad_to']} hits"] if padded and data["pad_to"] is not None else []
+    return ", ".join(parts)
+
+
+def _comparison(config: Mapping) -> str:
+    particles = TruthSelection(**config["selection"]).label()
+    return _sentences(
+        _test_events(config),
+        f"hits used: {_hits(config)}",
+        reconstruction(config["data"]),
+        f"particles selected: {particles}; no hit is removed by this selection",
+    )
+
+
+def _surfaces(config: Mapping) -> str:
+    scored = f"scored: {SCORED_TRACKS}, as in the talk and independent of the truth selection of the other tables"
+    return _sentences(_test_events(config), f"hits clustered: {hits_of_regions(_hits(config))}", scored)
+
+
+def _event(config: Mapping) -> str:
+    return _sentences(f"One test event ({_data(config)})", f"hits used: {_hits(config)}")
+
+
+def _latency(config: Mapping) -> str:
+    scan = config["scan"]
+    samples = f"main sample: {_test_events(config)}"
+    if scan["pileup"]:
+        pileups = ", ".join(map(str, scan["pileup"]))
+        samples += f"; scan: {_count(scan['events'], 'simulated event')} at each pile-up of {pileups}"
+    return _sentences(samples, f"hits used: {_hits(config)}", reconstruction(config["data"])) + " " + _WALL_CLOCK
+
+
+def _tiled(config: Mapping) -> str:
+    scan = config["scan"]
+    sizes = ", ".join(map(str, scan["tiling"]))
+    made = (
+        f"One test event ({_data(config)}) tiled or thinned to {sizes} hits, {_count(scan['calls'], 'call')} per size"
+    )
+    how = reconstruction(config["data"], padded=False)
+    return _sentences(made, f"hits used: {_hits(config)}", how) + " " + _WALL_CLOCK
+
+
+def _simulation(config: Mapping) -> str:
+    n_events = sum(config["data"]["events"].values())
+    what = f"All {_count(n_events, 'event')} of the main sample, whatever their split ({_data(config)})"
+    return _sentences(what, "hits of all volumes, noise kept, no selection of hits or particles")
+
+
+_KINDS: dict[str, Callable[[Mapping], str]] = {
+    "comparison": _comparison,
+    "surfaces": _surfaces,
+    "event": _event,
+    "latency": _latency,
+    "tiled": _tiled,
+    "simulation": _simulation,
+}
+
+
+def _test_events(config: Mapping) -> str:
+    return f"{_count(config['data']['events']['test'], 'test event')} ({_data(config)})"
+
+
+def _data(config: Mapping) -> str:
+    """What the main sample is; for local events their manifest knows more, and tables and figures say it."""
+    source = config["data"]["source"]
+    if source == "kaggle":
+        return "TrackML, " + ", ".join(config["data"]["kaggle"]["archives"])
+    if source == "local":
+        return "local events"
+    known = config["data"]["simulate"]
+    hard = "no hard process" if known["hard_process"] == "none" else known["hard_process"]
+    spot = f"sigma_z = {known['sigma_z']:g} mm, hit efficiency {known['hit_efficiency']:g}"
+    return f"simulated, TrackML-like: {known['pileup']:g} pile-up, {hard}, {spot}"
+
+
+def _hits(config: Mapping) -> str:
+    names = ("detector", "hit_eta_max", "truth_filter")
+    label = DataSelection(**{name: config["data"][name] for name in names}).label()
+    return f"**{label}**" if config["data"]["truth_filter"] else label
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _sentences(*parts: str) -> str:
+    return " ".join(part[0].upper() + part[1:] + "." for part in parts if part)

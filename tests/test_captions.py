@@ -1,0 +1,150 @@
+"""Captions of the report: each template rendered for several configurations, as Snakemake renders it."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import docutils.core
+import jinja2
+import pytest
+
+from trackbench.captions import about, reconstruction
+from trackbench.config import read_schema, with_defaults
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "workflow/report"
+SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
+RULES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
+KINDS = {
+    "attention": "surfaces",
+    "differences": "comparison",
+    "event_display": "event",
+    "latency": "latency",
+    "latency_tiled": "tiled",
+    "metrics": "comparison",
+    "overview": "comparison",
+    "projection": "event",
+    "rates": "comparison",
+    "simulation": "simulation",
+    "summary": "comparison",
+    "surfaces": "surfaces",
+}
+SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
+FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
+
+
+def complete(data=None, **blocks):
+    return with_defaults({"run": "test", "trackers": {"dbscan": {}}, "data": data or {}, **blocks}, SCHEMA)
+
+
+def render(name, config, kind="efficiency"):
+    """Caption ``name`` as text, the way Snakemake makes it: Jinja, then reStructuredText."""
+    params = {"about": about(KINDS[name], config)} if name in KINDS else {}
+    params["interval"] = config["evaluation"]["interval"]
+    fake = SimpleNamespace(params=SimpleNamespace(**params), config=config, wildcards=SimpleNamespace(kind=kind))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    text = environment.from_string((REPORT / f"{name}.rst").read_text(encoding="utf-8")).render(snakemake=fake)
+    strict = {"report_level": 2, "halt_level": 2, "output_encoding": "unicode"}  # a warning is an error
+    html = docutils.core.publish_parts(text, writer="html", settings_overrides=strict)["body"]
+    for entity, character in (("&gt;", ">"), ("&lt;", "<"), ("&quot;", '"'), ("&amp;", "&")):
+        html = html.replace(entity, character)
+    return " ".join(re.sub(r"</?(?:p|div|strong|em|blockquote)\b[^>]*>", "", html).split())
+
+
+def test_every_caption_and_every_rule_is_covered():
+    assert {path.stem for path in REPORT.glob("*.rst")} == {*KINDS, "workflow"}
+    for block in RULES.split("\nrule ")[1:]:
+        captions = set(re.findall(r'caption="../report/(\w+)\.rst"', block))
+        kinds = set(re.findall(r'about=about\("(\w+)", config\)', block))
+        assert kinds == {KINDS[name] for name in captions}, block.splitlines()[0]
+        uses_interval = any("params.interval" in (REPORT / f"{name}.rst").read_text() for name in captions)
+        assert not uses_interval or 'interval=config["evaluation"]["interval"]' in block
+
+
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"simulation"}))
+@pytest.mark.parametrize(
+    ("data", "present", "absent"),
+    [
+        ({}, [SIMULATED, "noise kept"], ["REMOVED BY TRUTH", "local events", "sectors", "padded"]),
+        ({"source": "local"}, ["local events", "noise kept"], ["simulated, TrackML-like", "5.5"]),
+        ({"source": "kaggle"}, ["TrackML, train_sample.zip"], ["simulated, TrackML-like", "local events", "5.5"]),
+        (FILTERED, ["hit |eta| <= 3", "REMOVED BY TRUTH (HEPTv2 mode)"], ["noise kept"]),
+    ],
+)
+def test_captions_name_the_data_and_the_hits(name, data, present, absent):
+    text = render(name, complete(data, scan={"tiling": [1000]}))
+    for words in present:
+        assert words in text
+    for words in absent:
+        assert words not in text
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_captions_never_name_another_interval(name):
+    text = render(name, complete(evaluation={"interval": "wilson"}))
+    assert "Clopper" not in text
+    assert ("68.27 % Wilson" in text) == (name in ("summary", "metrics", "overview", "rates", "surfaces"))
+    text = render(name, complete())
+    assert ("68.27 % Clopper-Pearson" in text) == (name in ("summary", "metrics", "overview", "rates", "surfaces"))
+
+
+def test_comparison_states_events_selection_and_sectors():
+    data = {"sectors": {"count": 4, "overlap": 0.1}, "pad_to": 150000, "events": {"test": 1}}
+    text = render("overview", complete(data, selection={"pt_min": 0.5}))
+    assert f"1 test event ({SIMULATED}). Hits used: pixel hits, noise kept." in text
+    assert "Reconstructed in 4 phi sectors, overlap 0.1, events padded to 150000 hits." in text
+    assert "Particles selected: pT >= 0.5 GeV, |eta| < 4, >= 3 layers; no hit is removed by this selection." in text
+
+
+@pytest.mark.parametrize("name", ["surfaces", "attention"])
+def test_surfaces_state_their_own_selection(name):
+    text = render(name, complete({"detector": "full"}, selection={"pt_min": 0.5, "eta_max": 2.5}))
+    assert "Scored: tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut" in text
+    assert "Hits clustered: pixel hits, noise kept." in text and "4 test events" in text
+    assert "0.5 GeV" not in text and "2.5" not in text.replace("2.25", "")
+
+
+@pytest.mark.parametrize("name", ["projection", "event_display"])
+def test_drawings_show_one_event(name):
+    text = render(name, complete({"events": {"test": 7}}))
+    assert f"One test event ({SIMULATED})." in text
+    assert "7" not in text and "layers" not in text
+
+
+def test_latency_states_samples_and_protocol():
+    text = render("latency", complete(scan={"pileup": [5, 20], "events": 3}))
+    assert "Main sample: 4 test events (" in text
+    assert "scan: 3 simulated events at each pile-up of 5, 20." in text
+    for words in ("Wall clock", "one thread", "first call", "may run beside it", "--cores 1"):
+        assert words in text
+    assert "scan" not in render("latency", complete())
+
+
+def test_tiled_latency_states_sizes_and_calls():
+    data = {"pad_to": 9, "sectors": {"count": 2}}
+    text = render("latency_tiled", complete(data, scan={"tiling": [1000, 2000], "calls": 1}))
+    assert "tiled or thinned to 1000, 2000 hits, 1 call per size." in text
+    assert "Reconstructed in 2 phi sectors, overlap 0." in text and "padded" not in text
+
+
+def test_simulation_is_validated_on_all_events_and_hits():
+    text = render("simulation", complete({"events": {"train": 2, "val": 1, "test": 4}, **FILTERED}))
+    assert f"All 7 events of the main sample, whatever their split ({SIMULATED})." in text
+    assert "Hits of all volumes, noise kept, no selection of hits or particles." in text
+    assert "REMOVED" not in text and "test events" not in text
+
+
+def test_first_page_of_the_report():
+    assert "4 test events: simulated, TrackML-like." in render("workflow", complete())
+    text = render("workflow", complete({"source": "local", "truth_filter": True, "events": {"test": 1}}))
+    assert "1 test event: local." in text and "removed by truth (truth_filter)" in text
+
+
+def test_reconstruction_of_whole_events_needs_no_words():
+    assert reconstruction(complete()["data"]) == ""
+    assert reconstruction(complete({"pad_to": 10})["data"]) == "events padded to 10 hits"
+
+
+def test_unknown_kind():
+    with pytest.raises(KeyError, match="tables"):
+        about("tables", complete())
