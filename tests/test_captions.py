@@ -115,7 +115,14 @@ def test_latency_states_samples_and_protocol():
     text = render("latency", complete(scan={"pileup": [5, 20], "events": 3}))
     assert "Main sample: 4 test events (" in text
     assert "scan: 3 simulated events at each pile-up of 5, 20." in text
-    for words in ("Wall clock", "one thread", "first call", "may run beside it", "--cores 1"):
+    for words in (
+        "Wall clock",
+        "one thread",
+        "first call",
+        "no other job of the workflow",
+        "another profile",
+        "--cores 1",
+    ):
         assert words in text
     assert "scan" not in render("latency", complete())
 

@@ -328,7 +328,7 @@ def test_overview_names_its_interval_and_fits_a_screen():
     assert any("bars: 68.27 % Wilson" in text for text in texts(figure))
     many = pd.concat([metrics().iloc[[0]].assign(tracker=f"tracker_{i}") for i in range(19)])
     figure, _ = summary_figure(many, ("dm",), header=HEADER)
-    assert figure.get_figheight() * 120 <= 805
+    assert figure.get_figheight() * 120 <= 800
 
 
 def test_overview_of_nothing_says_so():

@@ -59,7 +59,8 @@ def test_values_that_differ_between_shards_are_unknown_but_simulated(tmp_path):
 
 def test_header_of_a_run(tmp_path):
     path = write(tmp_path, SIMULATED, "simulate", truth_filter=True, label="pixel hits, noise REMOVED BY TRUTH")
-    header = sample_header(path, {"pt_min": 0.5})
+    header = sample_header(path, {"pt_min": 0.5}, note="reconstructed in 4 phi sectors")
+    assert header.note == "reconstructed in 4 phi sectors"
     assert (header.pileup, header.sigma_z, header.n_events) == (200, 5.5, 4)
     assert header.selection == "pT >= 0.5 GeV, |eta| < 4, >= 3 layers"
     assert header.hits == "pixel hits, noise REMOVED BY TRUTH"

@@ -11,8 +11,9 @@ from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.surfaces import SCORED_TRACKS, hits_of_regions
 
 _WALL_CLOCK = (
-    "Wall clock from host arrays to host labels, one thread, first call (imports, compilation) excluded; other jobs "
-    "of the workflow may run beside it, so for clean numbers run with --cores 1."
+    "Wall clock from host arrays to host labels, one thread, first call (imports, compilation) excluded. Under the "
+    "default profile no other job of the workflow runs beside a timed one; under another profile one may, and so may "
+    "other users of the machine: for clean numbers run with --cores 1 on an idle one."
 )
 
 

@@ -37,6 +37,7 @@ rule plot_overview:
         code=digest("plot_overview.py"),
         selection=config["selection"],
         about=about("comparison", config),
+        reconstruction=reconstruction(DATA),
         interval=config["evaluation"]["interval"],
     script:
         "../scripts/plot_overview.py"
@@ -103,6 +104,7 @@ rule plot_rates:
         selection=config["selection"],
         reference=config["evaluation"]["reference"],
         about=about("comparison", config),
+        reconstruction=reconstruction(DATA),
         interval=config["evaluation"]["interval"],
     script:
         "../scripts/plot_rates.py"
@@ -179,6 +181,7 @@ rule plot_latency:
         trackers=TRACKERS,
         samples=SAMPLES,
         about=about("latency", config),
+        reconstruction=reconstruction(DATA),
     script:
         "../scripts/plot_latency.py"
 
@@ -213,6 +216,7 @@ rule plot_latency_tiled:
     params:
         code=digest("plot_latency_tiled.py"),
         about=about("tiled", config),
+        reconstruction=reconstruction(DATA, padded=False),
         trackers=TRACKERS,
     script:
         "../scripts/plot_latency_tiled.py"

@@ -1,4 +1,4 @@
-"""Plot seconds per event against the number of hits, real pile-up scan."""
+"""Plot seconds per event against the number of hits, the pile-up scan included."""
 
 import sys
 from pathlib import Path
@@ -12,9 +12,11 @@ def main(inputs, out, params):
     from trackbench.plotting.latency import latency_figure
     from trackbench.plotting.sample import read_timing, run_statement, sample_header, save_as
 
-    timing = {"real pile-up": read_timing(inputs.timing, params.trackers, params.samples)}
-    header = sample_header(inputs.manifest, {}, scan="scan" in params.samples)
-    save_as(out.png, *latency_figure(timing, run_statement(inputs.runs[0]), header=header))
+    scan = "scan" in params.samples
+    timing = read_timing(inputs.timing, params.trackers, params.samples)
+    header = sample_header(inputs.manifest, {}, scan=scan, note=params.reconstruction)
+    protocol = "pile-up scan" if scan else "test"
+    save_as(out.png, *latency_figure({protocol: timing}, run_statement(inputs.runs[0]), header=header))
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -13,7 +13,7 @@ def main(inputs, out, params):
     from trackbench.plotting.sample import read_timing, run_statement, sample_header, save_as
 
     timing = {"tiled": read_timing(inputs.timing, params.trackers, ["tiled"])}
-    header = sample_header(inputs.manifest, {}, n_events=1)
+    header = sample_header(inputs.manifest, {}, n_events=1, note=params.reconstruction)
     save_as(out.png, *latency_figure(timing, run_statement(inputs.runs[0]), header=header))
 
 

@@ -15,7 +15,7 @@ def main(inputs, out, params):
     from trackbench.plotting.sample import sample_header, save_as
     from trackbench.plotting.summary import difference_figure, summary_figure
 
-    header = sample_header(inputs.manifest, params.selection)
+    header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     metrics = pd.read_csv(inputs.metrics)
     save_as(out.overview_png, *summary_figure(metrics, header=header, interval=params.interval))
     save_as(out.differences_png, *difference_figure(differences(metrics), header=header))

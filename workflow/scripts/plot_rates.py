@@ -14,7 +14,7 @@ def main(inputs, out, kind, params):
     from trackbench.plotting.efficiency import efficiency_figure, fake_rate_figure
     from trackbench.plotting.sample import sample_header, save_as
 
-    header = sample_header(inputs.manifest, params.selection)
+    header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.frames), strict=True))
     figure_of = efficiency_figure if kind == "efficiency" else fake_rate_figure
     for variable in ("pt", "eta", "phi", "z0"):

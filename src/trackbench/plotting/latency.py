@@ -1,4 +1,4 @@
-"""Latency of all trackers against the number of hits, on real pile-up and on tiled events."""
+"""Latency of all trackers against the number of hits, on events of several pile-ups and on tiled events."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") ->
 
     timing: rows of all ``*-timing.csv`` with the columns ``tracker`` and ``sample`` added; tiled events
         have one sample per size. Only rows with ``stage`` = "total" count.
-    protocol: "real pile-up" or "tiled", copied into the table
+    protocol: such as "pile-up scan" or "tiled", copied into the table
     clock: "wall_s" or "cpu_s"
     Returns ``LATENCY_COLUMNS`` plus ``exponent``: one row per tracker and sample with the median number
     of hits, the median, 16 %, 84 % and 95 % quantiles [ms], and the slope of log(median) against
@@ -68,7 +68,7 @@ def latency_figure(
 ) -> tuple[Figure, pd.DataFrame]:
     """Median latency with its 16-84 % range against the number of hits, one panel per protocol.
 
-    timing: protocol ("real pile-up", "tiled") -> timing rows, see ``latency_table``
+    timing: protocol ("pile-up scan", "tiled") -> timing rows, see ``latency_table``
     statement: what the reader must know: device, precision, threads, warm-up; written in the figure
     clock: "wall_s" or "cpu_s"
     quoted: published numbers with ``QUOTED_COLUMNS``: open markers and a dagger, in every panel

@@ -14,7 +14,7 @@ from trackbench.plotting.style import Header, save_figure
 
 
 def sample_header(
-    manifest: str | os.PathLike, selection: Mapping, n_events: int | None = None, scan: bool = False
+    manifest: str | os.PathLike, selection: Mapping, n_events: int | None = None, scan: bool = False, note: str = ""
 ) -> Header:
     """Header that names the data of a run.
 
@@ -22,6 +22,7 @@ def sample_header(
     selection: values of ``TruthSelection``; empty = no particle selection is involved
     n_events: events shown, default all test events
     scan: the figure also shows the simulated pile-up scan, so no pile-up and number of events is named
+    note: anything else the reader must know, such as phi sectors
     """
     sample = Sample.load(manifest)
     name = sample.name() + (" and simulated pile-up scan" if scan and not sample.simulated else "")
@@ -29,6 +30,7 @@ def sample_header(
         pileup=None if scan else sample.pileup,
         selection=TruthSelection(**selection).label() if selection else "",
         n_events=None if scan else n_events or sample.n_test,
+        note=note,
         sample=name,
         sigma_z=sample.sigma_z if sample.simulated or not scan else None,
         hits=sample.selection_label,
@@ -54,7 +56,8 @@ def run_statement(run: str | os.PathLike) -> str:
     """Say how times were taken, from a tracker's run file."""
     facts = json.loads(Path(run).read_text(encoding="utf-8"))
     threads = f"{facts['threads']} thread" + ("s" if facts["threads"] != 1 else "")
-    return f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded; other jobs may run beside"
+    timed = f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded"
+    return f"{timed}; other jobs may run beside except under the default profile"
 
 
 def save_as(png: str | os.PathLike, figure: Figure, table: pd.DataFrame) -> None:

@@ -166,7 +166,7 @@ def draw_header(
     margin: width of the figure outside the axes [in]; the text is wrapped to the rest
     """
     header = header or Header()
-    capacity = int(11 * (ax.figure.get_figwidth() - margin))  # characters of this font per line
+    capacity = int(12.5 * (ax.figure.get_figwidth() - margin))  # characters of this font per line
     second = pretty("\n".join(_pack((header.selection, header.hits, header.note, extra), capacity)))
     lines = second.count("\n") + 1 if second else 0
     offset = 6 + (4 + 14 * lines if lines else 0)  # points above the axes

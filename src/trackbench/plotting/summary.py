@@ -49,7 +49,7 @@ def summary_figure(
         what = f"no row with metric {', '.join(shown)} and region '{region}'"
         raise ConfigError(describe("metrics table", what, "one of " + ", ".join(sorted(set(metrics["metric"])))))
     rows, order = _ordered(rows, shown[0])
-    figure = new_figure(10.0, max(3.0, 1.55 + 0.27 * len(order)))  # 19 rows fit a screen of 800 pixels
+    figure = new_figure(10.0, max(3.0, 1.5 + 0.27 * len(order)))  # 19 rows fit a screen of 800 pixels
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for ax, metric in zip(axes, shown, strict=True):
         _draw_metric(ax, rows[rows["metric"] == metric])
