@@ -207,7 +207,8 @@ def test_caption_says_data_selection_and_interval():
     text = evaluation.caption(SAMPLE, "wilson")
     assert text.startswith(
         "Measured: 1 test event (simulated, TrackML-like; 200 pile-up, sigma_z = 5.5 mm, hit efficiency 0.98); pixel"
-        " hits, noise REMOVED BY TRUTH; tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut. Recon."
+        " hits, noise REMOVED BY TRUTH; tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut. WARNING"
+        " truth_filter: noise and particles out of acceptance removed by truth. Recon."
     )
     assert "68.27 % Wilson for DM" in text and "Clopper" not in text
 
@@ -216,7 +217,8 @@ def test_rows_say_conditions_selection_and_use_the_interval():
     table = surface_table([toy()], {"dbscan": {}}, TALK, sample=SAMPLE, interval="wilson")
     measured, talk = table[table["source"] == "measured"], table[table["source"] == "talk"]
     assert set(measured["selection"]) == {
-        "tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut; pixel hits, noise REMOVED BY TRUTH"
+        "tracks with pT > 0.9 GeV and >= 3 hits in the region, no eta cut; pixel hits, noise REMOVED BY TRUTH;"
+        " truth_filter: noise and particles out of acceptance removed by truth"
     }
     assert measured[["pileup", "sigma_z"]].to_numpy().tolist() == [[200, 5.5]] * 3
     assert talk[["pileup", "sigma_z"]].isna().all(axis=None) and set(talk["selection"]) == {"not stated"}

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+TRUTH_FILTER = "truth_filter: noise and particles out of acceptance removed by truth"
 _NAMES = {"kaggle": "TrackML", "local": "local data", "simulate": "simulated"}
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from trackbench.evaluation.published import QUOTED, is_quoted
-from trackbench.evaluation.tables import TRUTH_FILTER, differences
+from trackbench.evaluation.sample import TRUTH_FILTER
+from trackbench.evaluation.tables import differences
 
 DAGGER = "\N{DAGGER}"
 

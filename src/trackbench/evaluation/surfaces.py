@@ -14,7 +14,7 @@ import numpy as np
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.evaluation.intervals import interval_named, interval_text
-from trackbench.evaluation.sample import Sample
+from trackbench.evaluation.sample import TRUTH_FILTER, Sample
 
 MIN_HITS = 3  # smallest cluster that counts, and fewest hits of a scored track in the region
 PT_MIN = 0.9  # scored tracks have more [GeV]
@@ -49,7 +49,8 @@ def hits_of_regions(selection_label: str) -> str:
 
 def selection_text(sample: Sample) -> str:
     """Return the selection behind the measured rows of the surface table."""
-    return f"{SCORED_TRACKS}; {hits_of_regions(sample.selection_label)}"
+    text = f"{SCORED_TRACKS}; {hits_of_regions(sample.selection_label)}"
+    return f"{text}; {TRUTH_FILTER}" if sample.truth_filter else text
 
 
 def caption(sample: Sample | None = None, interval: str = "clopper-pearson") -> str:
@@ -58,6 +59,7 @@ def caption(sample: Sample | None = None, interval: str = "clopper-pearson") -> 
     sample: the measured events, None = not said; interval: name of the binomial interval of DM
     """
     data = "" if sample is None else f"Measured: {hits_of_regions(sample.label())}; {SCORED_TRACKS}. "
+    data += f"WARNING {TRUTH_FILTER}. " if sample is not None and sample.truth_filter else ""
     errors = (
         f" Errors: {interval_text(interval)} for DM, standard error over tracks for the recon. ratio and over events"
         " for attention. "

@@ -23,6 +23,7 @@ from trackbench.evaluation.conventions import MASKFORMER_SELECTION
 from trackbench.evaluation.costs import cost_rows
 from trackbench.evaluation.definitions import DEFINITION_VERSION, METRICS
 from trackbench.evaluation.published import quoted_rows
+from trackbench.evaluation.sample import TRUTH_FILTER
 
 COLUMNS = (
     "tracker",
@@ -39,7 +40,6 @@ COLUMNS = (
     "source",
 )
 MEASURED = "measured here (simulated)"
-TRUTH_FILTER = "truth_filter: noise and particles out of acceptance removed by truth"
 BOOTSTRAP_EVENTS = 20
 BARREL_ETA = 1.5
 PROMPT_RADIUS = 2.0  # production vertex this close to the beam line [mm]
