@@ -43,6 +43,8 @@ rule all:
     default_target: True
     input:
         final_results(),
+    message:
+        "All results are there"
 
 
 onsuccess:

@@ -36,5 +36,7 @@ rule surfaces:
         seed=config["seed"],
         about=about("surfaces", config),
         interval=config["evaluation"]["interval"],
+    message:
+        "Score surface-projection clusterers as attention masks"
     script:
         "../scripts/surfaces.py"

@@ -197,6 +197,7 @@ def finish_run():
         )
     else:
         print(f"Report:  {results / 'report.html'}", file=sys.stderr)
+    print(f"Event:   {results / 'figures/event_display_3d.html'}", file=sys.stderr)
     print(f"Tables:  {results / 'tables'}", file=sys.stderr)
     print(f"Figures: {results / 'figures'}", file=sys.stderr)
 

@@ -22,6 +22,8 @@ rule evaluate:
     params:
         code=digest("evaluate.py"),
         selection=config["selection"],
+    message:
+        "Evaluate {wildcards.tracker} on {wildcards.sample}"
     script:
         "../scripts/evaluate.py"
 
@@ -81,5 +83,7 @@ rule tables:
         reconstruction=reconstruction(DATA),
         about=about("comparison", config),
         interval=config["evaluation"]["interval"],
+    message:
+        "Write the tables"
     script:
         "../scripts/tables.py"

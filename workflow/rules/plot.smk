@@ -39,6 +39,8 @@ rule plot_overview:
         about=about("comparison", config),
         reconstruction=reconstruction(DATA),
         interval=config["evaluation"]["interval"],
+    message:
+        "Plot overview and differences"
     script:
         "../scripts/plot_overview.py"
 
@@ -106,6 +108,8 @@ rule plot_rates:
         about=about("comparison", config),
         reconstruction=reconstruction(DATA),
         interval=config["evaluation"]["interval"],
+    message:
+        "Plot {wildcards.kind} against pT, eta, phi, z0"
     script:
         "../scripts/plot_rates.py"
 
@@ -137,6 +141,8 @@ rule plot_attention:
     params:
         code=digest("plot_attention.py"),
         about=about("surfaces", config),
+    message:
+        "Plot attention masks"
     script:
         "../scripts/plot_attention.py"
 
@@ -182,6 +188,8 @@ rule plot_latency:
         samples=SAMPLES,
         about=about("latency", config),
         reconstruction=reconstruction(DATA),
+    message:
+        "Plot time against hits, pile-up scan"
     script:
         "../scripts/plot_latency.py"
 
@@ -218,6 +226,8 @@ rule plot_latency_tiled:
         about=about("tiled", config),
         reconstruction=reconstruction(DATA, padded=False),
         trackers=TRACKERS,
+    message:
+        "Plot time against hits, tiled"
     script:
         "../scripts/plot_latency_tiled.py"
 
@@ -249,6 +259,8 @@ rule plot_projection:
         code=digest("plot_projection.py"),
         about=about("event", config),
         selection=config["selection"],
+    message:
+        "Plot projected hits"
     script:
         "../scripts/plot_projection.py"
 
@@ -267,12 +279,8 @@ rule plot_display:
             labels={"content": "transverse and r-z view"},
         ),
         csv="results/{run}/figures/event_display.csv",
-        page=report(
-            "results/{run}/figures/event_display_3d.html",
-            caption="../report/event_display.rst",
-            category="Event display",
-            labels={"content": "interactive 3D page"},
-        ),
+        # Not in the report: browsers refuse to show embedded pages of more than 2 MB.
+        page="results/{run}/figures/event_display_3d.html",
     log:
         "logs/{run}/plot_display.log",
     benchmark:
@@ -288,5 +296,7 @@ rule plot_display:
         about=about("event", config),
         tracker=config["evaluation"]["reference"],
         selection=config["selection"],
+    message:
+        "Draw one event"
     script:
         "../scripts/plot_display.py"

@@ -16,6 +16,8 @@ rule detectors:
         runtime=10,
     params:
         code=digest("detectors.py"),
+    message:
+        "Build the detector table"
     script:
         "../scripts/detectors.py"
 
@@ -36,6 +38,8 @@ rule generator:
     params:
         code=digest("generator.py"),
         hard_process=DATA["simulate"]["hard_process"],
+    message:
+        "Initialise the event generator"
     script:
         "../scripts/generator.py"
 
@@ -59,6 +63,8 @@ rule simulate:
         code=digest("simulate.py"),
         settings=simulation_settings,
         events=event_numbers,
+    message:
+        "Simulate {wildcards.sample} shard {wildcards.shard}"
     script:
         "../scripts/simulate.py"
 
@@ -97,5 +103,7 @@ rule validate_simulation:
     params:
         code=digest("validate_simulation.py"),
         about=about("simulation", config),
+    message:
+        "Compare the simulation with real events"
     script:
         "../scripts/validate_simulation.py"

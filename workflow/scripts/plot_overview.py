@@ -7,6 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from trackbench.jobs import job
 
+SHOWN = ("dm", "fake_rate", "fake_all")
+
 
 def main(inputs, out, params):
     import pandas as pd
@@ -17,7 +19,7 @@ def main(inputs, out, params):
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     metrics = pd.read_csv(inputs.metrics)
-    save_as(out.overview_png, *summary_figure(metrics, header=header, interval=params.interval))
+    save_as(out.overview_png, *summary_figure(metrics, SHOWN, header=header, interval=params.interval))
     save_as(out.differences_png, *difference_figure(differences(metrics), header=header))
 
 

@@ -3,11 +3,13 @@
 import html
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 1.5em; max-width: 110em; }
+body { font: 13px/1.45 system-ui, sans-serif; color: #222; margin: 1.5em; max-width: 110em; }
 h1 { font-size: 1.25em; margin: 0 0 0.8em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0 0 1.2em; }
 th { border-bottom: 2px solid #444; vertical-align: bottom; }
-th, td { padding: 0.28em 0.8em; text-align: left; white-space: nowrap; }
+th, td { padding: 0.28em 0.6em; text-align: left; }
+td { white-space: nowrap; }
+td:last-child { white-space: normal; min-width: 12em; }
 td { border-bottom: 1px solid #ddd; }
 tr:hover td { background: #f3f6fa; }
 th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }

@@ -50,7 +50,8 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
     interval: name of the binomial interval in the table
     """
     measured, quoted = _split(table)
-    rows = [[name, *_cells(measured, name, COLUMNS, _plain), _selection(measured, name)] for name in _order(measured)]
+    # All measured rows share one selection, which the caption states: repeating it makes the table too wide.
+    rows = [[name, *_cells(measured, name, COLUMNS, _plain), "see below"] for name in _order(measured)]
     rows += [
         [f"{name} {DAGGER}", *_cells(quoted, name, COLUMNS, _plain), _selection(quoted, name)]
         for name in _quoted_names(quoted)
@@ -73,10 +74,7 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
 def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
     """Write the headline numbers as a LaTeX table (packages booktabs and graphicx). Arguments as above."""
     measured, quoted = _split(table)
-    rows = [
-        [_tex(name), *_cells(measured, name, COLUMNS, _math), _tex(_selection(measured, name))]
-        for name in _order(measured)
-    ]
+    rows = [[_tex(name), *_cells(measured, name, COLUMNS, _math), "see caption"] for name in _order(measured)]
     quoted_rows = [
         [_tex(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), _tex(_selection(quoted, name))]
         for name in _quoted_names(quoted)
