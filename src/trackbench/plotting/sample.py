@@ -57,7 +57,7 @@ def run_statement(run: str | os.PathLike) -> str:
     facts = json.loads(Path(run).read_text(encoding="utf-8"))
     threads = f"{facts['threads']} thread" + ("s" if facts["threads"] != 1 else "")
     timed = f"{facts['machine']['cpu']}, {threads}, {facts['precision']}, first call excluded"
-    return f"{timed}; other jobs may run beside except under the default profile"
+    return f"{timed}; alone on the machine under the default profile"
 
 
 def save_as(png: str | os.PathLike, figure: Figure, table: pd.DataFrame) -> None:

@@ -49,11 +49,12 @@ def summary_figure(
         what = f"no row with metric {', '.join(shown)} and region '{region}'"
         raise ConfigError(describe("metrics table", what, "one of " + ", ".join(sorted(set(metrics["metric"])))))
     rows, order = _ordered(rows, shown[0])
-    figure = new_figure(10.0, max(3.0, 1.5 + 0.27 * len(order)))  # 19 rows fit a screen of 800 pixels
+    height = max(3.0, 1.5 + 0.27 * len(order))  # 19 rows fit a screen of 800 pixels
+    figure = new_figure(3.0 + 3.6 * len(shown), height)
     axes = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
     for ax, metric in zip(axes, shown, strict=True):
         _draw_metric(ax, rows[rows["metric"] == metric])
-        ax.set_xlabel(METRICS[metric].title if metric in METRICS else metric)
+        ax.set_xlabel(METRICS[metric].title if metric in METRICS else metric, fontsize=13)
     _finish_rows(axes, [f"{name} {DAGGER}" if quoted else name for name, quoted in order])
     n_measured = sum(not quoted for _, quoted in order)
     if 0 < n_measured < len(order):
@@ -89,7 +90,7 @@ def _draw_metric(ax: Axes, rows: pd.DataFrame) -> None:
             place = {"textcoords": "offset points", "va": "center", "fontsize": 10, "color": "0.25"}
             ax.annotate(f"{entry.value:.3f}", (end, entry.row), (8, 0), **place)
     highest = np.nanmax(rows[["value", "hi"]].to_numpy(np.float64), initial=0.0)
-    top = max(1.22 * highest, 0.02)  # room for the number beside the highest value
+    top = max(1.34 * highest, 0.02)  # room for the number beside the highest value
     ax.set_xlim(-0.04 * top, top)
 
 
