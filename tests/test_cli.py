@@ -636,7 +636,7 @@ def test_documented_example_keeps_the_contract(checkout_with_example):
 
 def test_documented_example_is_listed_and_runs(checkout_with_example, events, tmp_path):
     done = run_in(checkout_with_example, "-m", "trackbench.cli.main", "trackers")
-    assert "roads: Roads: hits in one cell of azimuth" in done.stdout
+    assert "roads: Hits in one cell of azimuth" in done.stdout
     assert "dbscan: " in done.stdout
     arguments = ("reconstruct", "roads", events / "event000000001", "--out", tmp_path)
     done = run_in(checkout_with_example, "-m", "trackbench.cli.main", *arguments)
