@@ -61,7 +61,7 @@ def summary_figure(
         for ax in axes:
             ax.axhline(n_measured - 0.5, color="0.6", linewidth=0.8)
     extra = [f"bars: {interval_text(interval)}"] if interval else []
-    extra += [f"{DAGGER} quoted: other data and selection"] if n_measured < len(order) else []
+    extra += [f"{DAGGER} quoted: other data, selection and kind of fake rate"] if n_measured < len(order) else []
     draw_header(axes[0], header, ";  ".join(extra), right=axes[-1], margin=3.0)
     return figure, rows
 
