@@ -20,6 +20,7 @@ import numpy as np
 
 import trackbench.trackers
 from trackbench.data.hits import Hits
+from trackbench.data.tracks import Tracks
 from trackbench.errors import ConfigError, InputError, describe
 
 STAGES = ("features", "graph", "filter", "network", "clustering", "postprocess")
@@ -60,36 +61,45 @@ class TrackerBase(ABC):
         self.seed = seed
 
     @abstractmethod
-    def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray:
+    def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray | Tracks:
         """Find tracks among real hits, sorted by hit_id, at least one. Implemented by each tracker.
 
-        Returns (n,) int: one label per hit, negative = unassigned.
+        Returns (n,) int: one label per hit, negative = unassigned; or, if the tracker fits its candidates,
+        ``Tracks`` with these labels and the parameters of label 0, 1, ... in order.
         """
 
     def reconstruct(self, hits: Hits, timer: Timer | None = None) -> np.ndarray:
-        """Assign each hit to a track candidate.
+        """Assign each hit to a track candidate. Like ``reconstruct_tracks``, but returns the labels only."""
+        return self.reconstruct_tracks(hits, timer).labels
+
+    def reconstruct_tracks(self, hits: Hits, timer: Timer | None = None) -> Tracks:
+        """Assign each hit to a track candidate and fit the candidates, if the tracker can.
 
         hits: the hits of one event, any order, padding allowed
         timer: collects seconds per stage
-        Returns (n,) int64: labels 0..n_tracks-1 in input order, -1 = unassigned or padding. The result
-        depends on the set of hits only, neither on their order nor on padding.
+        Returns labels (n,) int64, 0..n_tracks-1 in input order, -1 = unassigned or padding, and parameters
+        of the n_tracks candidates, None from trackers that do not fit (and for an event without hits). The
+        result depends on the set of hits only, neither on their order nor on padding.
         Raises InputError if a valid hit is not finite or a hit_id appears twice.
         """
         labels = np.full(len(hits), -1, dtype=np.int64)
         index = np.flatnonzero(hits.valid)
         index = index[np.argsort(hits.hit_id[index], kind="stable")]
         if index.size == 0:
-            return labels
+            return Tracks(labels)
         real = hits.take(index)
         _check_hits(real)
-        found = np.asarray(self.find_tracks(real, timer or Timer()), dtype=np.int64)
+        tracks = self.find_tracks(real, timer or Timer())
+        if not isinstance(tracks, Tracks):
+            tracks = Tracks(tracks)
+        found = np.array(tracks.labels, dtype=np.int64)
         if found.shape != (index.size,):
             raise ValueError(f"{type(self).__module__}: {found.shape} labels for {index.size} hits")
         assigned = found >= 0
         found[~assigned] = -1
-        found[assigned] = np.unique(found[assigned], return_inverse=True)[1]
+        kept, found[assigned] = np.unique(found[assigned], return_inverse=True)
         labels[index] = found
-        return labels
+        return Tracks(labels, None if tracks.parameters is None else tracks.parameters.take(kept))
 
 
 def _check_hits(hits: Hits) -> None:
