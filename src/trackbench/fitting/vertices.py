@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from trackbench.data.tracks import PARAMETERS, TrackParameters
+from trackbench.data.tracks import TrackParameters
 from trackbench.errors import ConfigError, describe
 
-_D0, _Z0 = PARAMETERS.index("d0"), PARAMETERS.index("z0")
 _REACH = 4.0  # a track adds to the density this many of its errors away
 _CHUNK = 1 << 22  # terms of the density summed at a time, bounds the memory
 
@@ -81,10 +80,9 @@ def find_vertices(parameters: TrackParameters, settings: VertexSettings | None =
     taken out. Tracks whose d0, z0 or errors are not finite belong to no vertex.
     """
     settings = settings or VertexSettings()
-    variance = np.diagonal(parameters.covariance, axis1=1, axis2=2)
-    d0, z0 = parameters.values[:, (_D0, _Z0)].T
-    var_z = variance[:, _Z0]
-    d0_error = np.sqrt(np.maximum(variance[:, _D0], 0) + settings.beam_width**2)
+    names = ("d0", "z0", "cov_d0_d0", "cov_z0_z0")
+    d0, z0, var_d, var_z = parameters.to_frame(0)[list(names)].to_numpy().T
+    d0_error = np.sqrt(np.maximum(var_d, 0) + settings.beam_width**2)
     usable = np.isfinite(z0) & (var_z > 0) & (var_z <= settings.max_sigma_z**2)
     usable &= np.abs(d0) <= settings.max_d0_pull * d0_error  # False for NaN
     index = np.flatnonzero(usable)
