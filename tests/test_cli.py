@@ -549,6 +549,8 @@ def test_display_refuses(refuse, events, tracks, tmp_path):
         (["--pileup", "-1"], "simulation.pileup: value -1.0"),
         (["--pileup", "nan"], "simulation.pileup: value nan"),
         (["--hit-efficiency", "1.5"], "simulation.hit_efficiency: value 1.5"),
+        (["--field", "0"], "simulation.field: value 0.0, expected a field [T]"),
+        (["--misalignment", "2"], "simulation.misalignment: value 2.0, expected a length [mm] in 0..1"),
         (["--hard-process", "zprime"], "simulation.hard_process: value 'zprime', expected one of ttbar"),
         (["--hard-process", "none"], "hard_process 'none' with pileup 0 leaves nothing to simulate"),
     ],
@@ -589,6 +591,11 @@ def test_from_simulation_to_display(command, refuse, tmp_path):
     assert json.loads((sample / "manifest.json").read_text())["event_ids"] == [1, 2, 8]
     message = refuse("simulate", "--events", "1", *options, "--sigma-z", "55")
     assert "the events there have sigma_z = 5.5, expected 55.0 as asked for now" in message
+    manifest = json.loads((sample / "manifest.json").read_text())
+    del manifest["field"]  # as events from before this setting have it
+    (sample / "manifest.json").write_text(json.dumps(manifest))
+    message = refuse("simulate", "--events", "1", *options, "--field", "1.98")
+    assert "the events there have field = 2.0, expected 1.98 as asked for now" in message
     for tracker in ("dbscan", "helix_hash"):
         assert command("reconstruct", tracker, sample, "--pixel-only", "--out", tmp_path / tracker)[0] == 0
     directories = (str(tmp_path / "dbscan"), str(tmp_path / "helix_hash"))

@@ -18,11 +18,16 @@ from trackbench.errors import ConfigError
 from trackbench.geometry.detector import is_known_module
 from trackbench.simulation.config import SimulationConfig
 from trackbench.simulation.detectors import DETECTOR_COLUMNS, build_detector, build_detectors
+from trackbench.simulation.fatras import propagate
 from trackbench.simulation.generator import prepare_generator
 from trackbench.simulation.simulate import Simulator, simulate, simulate_parallel
 
 SAMPLE = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "trackml-sample"
 CONFIG = SimulationConfig(pileup=2, cells=True, seed=3)
+KNOWN_EVENT, KNOWN_SUMS = (
+    "58109e74ea01dd19",
+    (503779.203, 466270.01, 1983525.65),
+)  # event 5 of CONFIG: hash of integers, sums of |x|, |y|, |z| [mm]
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +181,10 @@ def test_manifest_records_every_setting(cache, tmp_path):
     assert manifest["source"] == "simulate"
     assert manifest["note"] == "simulated, TrackML-like"
     assert manifest["event_ids"] == [4]
+    assert "drawn_as" not in manifest
+    assert "2 T" in manifest["generator"]
     settings = {"pileup": 0, "hard_process": "ttbar", "sigma_z": 55.0, "hit_efficiency": 0.9, "noise_fraction": 0.15}
-    settings |= {"cells": False, "format": "csv", "seed": 11}
+    settings |= {"field": 2.0, "misalignment": 0.0, "cells": False, "format": "csv", "seed": 11}
     assert {name: manifest[name] for name in settings} == settings
     assert {"trackbench", "pyacts", "pythia8mc", "numpy"} <= set(manifest["versions"])
     particles = pd.read_csv(tmp_path / "event000000004-particles.csv", dtype={"particle_id": "int64"})
@@ -196,6 +203,70 @@ def test_hit_efficiency_and_noise_act_on_the_hits_only(cache, event):
     columns = ["particle_id", "vx", "vy", "vz", "px", "py", "pz", "q"]
     for other in (full, half):
         pd.testing.assert_frame_equal(other.particles[columns], event.particles[columns])
+
+
+def test_default_field_and_alignment_leave_the_known_hits(event):
+    """The modules and particles of every hit of one event, as they were before field and misalignment could be set."""
+    names = ["volume_id", "layer_id", "module_id"]
+    numbers = np.column_stack([event.hits[names].to_numpy(np.int64), event.truth["particle_id"].to_numpy(np.int64)])
+    assert hashlib.sha256(numbers.tobytes()).hexdigest()[:16] == KNOWN_EVENT
+    assert event.hits[["x", "y", "z"]].abs().sum().to_numpy() == pytest.approx(KNOWN_SUMS, rel=1e-6)
+
+
+@pytest.mark.parametrize("field", [1.0, 1.98, 2.0])
+def test_particles_bend_as_the_field_says(field):
+    """Muons of 2 GeV from the origin at eta = 0: a circle through the origin, sin(turned angle) = r / 2R."""
+    n, pt = 1000, 2.0
+    phi = np.linspace(0.0, 6.0, n)
+    fixed = {"particle_type": 13, "vx": 0.0, "vy": 0.0, "vz": 0.0, "vt": 0.0, "pz": 0.0, "m": 0.10566, "q": -1}
+    table = pd.DataFrame({**fixed, "px": pt * np.cos(phi), "py": pt * np.sin(phi)})
+    hits = propagate(table, 1, 11, field)
+    x, y, _ = hits.position.T
+    turned = (np.arctan2(y, x) - phi[hits.particle] + np.pi) % (2 * np.pi) - np.pi
+    r = np.hypot(x, y)
+    outer = r > 300  # scattering there is some per cent of the bending, at random
+    assert outer.sum() > 3 * n
+    radius = np.median(r[outer] / (2 * np.sin(turned[outer])))  # [mm], > 0: negative particles turn left
+    assert radius == pytest.approx(pt / (0.299792458e-3 * field), rel=0.004)
+
+
+def test_misalignment_displaces_whole_modules_the_same_in_every_event(cache, simulator, event):
+    moved = Simulator(replace(CONFIG, misalignment=0.02), cache)
+    detector = build_detector()
+    seen = {}
+    for event_id, before in ((5, event), (8, simulator.event(8))):
+        after = moved.event(event_id)
+        pd.testing.assert_frame_equal(after.truth, before.truth)
+        pd.testing.assert_frame_equal(after.cells, before.cells)
+        ids = [before.hits[name].to_numpy() for name in ("volume_id", "layer_id", "module_id")]
+        row = detector.rows(detector.geometry_ids(*ids))
+        step = after.hits[["x", "y", "z"]].to_numpy() - before.hits[["x", "y", "z"]].to_numpy()
+        local = moved.modules.to_local(row, step, are_points=False)
+        assert np.abs(local[:, 2]).max() < 1e-9
+        for module, shift in zip(row, local[:, :2], strict=True):
+            np.testing.assert_allclose(seen.setdefault(module, shift), shift, atol=1e-9)
+    values = np.array(list(seen.values()))
+    assert len(values) > 1000
+    assert values.std(axis=0) == pytest.approx([0.02, 0.02], rel=0.1)
+
+
+def test_events_drawn_by_another_number_are_the_same_collisions(cache, simulator, tmp_path):
+    simulate(CONFIG, [5], tmp_path / "own", cache_dir=cache)
+    simulate(CONFIG, [700], tmp_path / "drawn", cache_dir=cache, drawn_as=[5])
+    own, drawn = digest(tmp_path / "own"), digest(tmp_path / "drawn")
+    assert {name.replace("000000005", "000000700"): value for name, value in own.items()} == drawn
+    assert json.loads((tmp_path / "drawn" / "manifest.json").read_text())["drawn_as"] == [5]
+    with pytest.raises(ConfigError, match="drawn_as: 2 numbers, expected one for each of 1 events"):
+        simulate(CONFIG, [700], tmp_path / "no", cache_dir=cache, drawn_as=[5, 6])
+
+
+def test_a_lower_hit_efficiency_loses_further_hits_of_the_same_tracks(cache):
+    kept = {}
+    for efficiency in (1.0, 0.97, 0.94):
+        settings = replace(CONFIG, hit_efficiency=efficiency, noise_fraction=0.0)
+        truth = Simulator(settings, cache).event(5).truth
+        kept[efficiency] = set(zip(truth["tx"], truth["ty"], truth["tz"], strict=True))
+    assert kept[0.94] < kept[0.97] < kept[1.0]
 
 
 def test_only_pileup_and_an_event_without_collisions(cache):

@@ -15,6 +15,7 @@ from trackbench.simulation.config import PRESETS, SimulationConfig
 from trackbench.simulation.detectors import DETECTOR_COLUMNS, Detector
 from trackbench.simulation.digitisation import Modules, digitise
 from trackbench.simulation.fatras import SimulatedHits, no_hits
+from trackbench.simulation.misalignment import displace, module_shifts
 from trackbench.simulation.noise import LAYER_COUNTS, noise_hits
 from trackbench.simulation.output import round_significant, write_event
 
@@ -33,6 +34,12 @@ needs_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="no real TrackML s
         ("hit_efficiency", 0.0),
         ("hit_efficiency", 1.01),
         ("noise_fraction", 1.0),
+        ("field", 0.0),
+        ("field", -2.0),
+        ("field", float("inf")),
+        ("misalignment", -0.01),
+        ("misalignment", 1.01),
+        ("misalignment", None),
         ("hard_process", "zprime"),
         ("format", "root"),
         ("cells", "yes"),
@@ -55,6 +62,27 @@ def test_nothing_to_simulate_is_refused():
 
 def test_presets():
     assert {name: preset.pileup for name, preset in PRESETS.items()} == {f"mu{n}": n for n in (0, 5, 20, 50, 200)}
+
+
+def test_module_shifts_are_normal_and_scale_with_the_width():
+    shifts = module_shifts(20_000, 0.02, seed=7)
+    assert shifts.shape == (20_000, 2)
+    assert shifts.mean(axis=0) == pytest.approx([0.0, 0.0], abs=4 * 0.02 / np.sqrt(20_000))
+    assert shifts.std(axis=0) == pytest.approx([0.02, 0.02], rel=0.03)
+    assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.03
+    np.testing.assert_allclose(module_shifts(20_000, 0.06, seed=7), 3 * shifts, rtol=1e-12)
+    assert not np.allclose(module_shifts(20_000, 0.02, seed=8), shifts)
+    assert not module_shifts(5, 0.0, seed=7).any()
+
+
+def test_hits_move_with_their_module_in_its_plane():
+    modules = Modules(detector_of([PIXEL, STRIP]))
+    shifts = np.array([[0.01, -0.02], [0.3, 0.4]])
+    xyz = np.array([[30.0, 1.0, 2.0], [260.0, 6.0, 99.0], [30.0, -1.0, 5.0]])
+    moved = displace(modules, np.array([0, 1, 0]), xyz, shifts)
+    # The local axes u, v of these modules are the global y, z.
+    expected = [[30.0, 1.01, 1.98], [260.0, 6.3, 99.4], [30.0, -0.99, 4.98]]
+    np.testing.assert_allclose(moved, expected, atol=1e-12)
 
 
 def detector_of(rows):

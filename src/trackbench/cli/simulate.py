@@ -49,6 +49,20 @@ def add_parser(subparsers) -> None:
         metavar="EPS",
         help="probability that a hit is recorded (default %(default)s)",
     )
+    parser.add_argument(
+        "--field",
+        type=float,
+        default=DEFAULTS.field,
+        metavar="T",
+        help="solenoid field in which particles fly [T] (default %(default)s, which trackers assume)",
+    )
+    parser.add_argument(
+        "--misalignment",
+        type=float,
+        default=DEFAULTS.misalignment,
+        metavar="MM",
+        help="spread of the random displacement of each module in its plane [mm] (default %(default)s)",
+    )
     parser.add_argument("--cells", action="store_true", help="write the cells file too")
     parser.add_argument(
         "--format", default="csv", choices=("csv", "csv.gz", "parquet"), help="file format (default %(default)s)"
@@ -77,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
 
 def sample_of(args: argparse.Namespace) -> SimulationConfig:
     """Return the settings of the sample; raises ConfigError for a value out of range."""
-    names = ("pileup", "hard_process", "sigma_z", "hit_efficiency", "cells", "format", "seed")
+    names = ("pileup", "hard_process", "sigma_z", "hit_efficiency", "field", "misalignment", "cells", "format", "seed")
     return SimulationConfig(**{name: getattr(args, name) for name in names})
 
 
@@ -105,8 +119,9 @@ def events_already_there(directory: Path, config: SimulationConfig) -> list[int]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(describe(path, f"cannot be read ({error})", "a manifest of trackbench", remedy)) from error
     for name, value in dataclasses.asdict(config).items():
-        if manifest.get(name) != value:
-            what = f"the events there have {name} = {manifest.get(name)!r}"
+        found = manifest.get(name, getattr(DEFAULTS, name))  # settings that did not exist yet had their default
+        if found != value:
+            what = f"the events there have {name} = {found!r}"
             raise InputError(describe(directory, what, f"{value!r} as asked for now", remedy))
     return earlier
 

@@ -4,10 +4,13 @@ import math
 from dataclasses import dataclass
 
 from trackbench.errors import ConfigError, describe
+from trackbench.geometry.detector import FIELD_T
 
 HARD_PROCESSES = ("ttbar", "tthbb", "none")
 FORMATS = ("parquet", "csv", "csv.gz")
 MAX_PILEUP = 1500  # the vertex number has 11 usable bits in particle_id
+MAX_FIELD = 10.0  # [T]
+MAX_MISALIGNMENT = 1.0  # [mm]
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class SimulationConfig:
     sigma_z: spread of the vertices along the beam [mm], >= 0
     hit_efficiency: probability that a true hit is recorded, 0 < p <= 1
     noise_fraction: noise hits / all hits, 0 <= f < 1
+    field: solenoid field along +z in which particles are propagated [T], 0 < B <= 10; trackers assume 2 T
+    misalignment: each module measures its hits displaced by one random vector in its plane, normal with this
+        width along u and v [mm], 0..1; drawn by the seed, so the same for every event
     cells: also write the cells of each hit
     format: "parquet" (float32), "csv" or "csv.gz" (6 significant digits)
     seed: seed of everything random, >= 0
@@ -29,6 +35,8 @@ class SimulationConfig:
     sigma_z: float = 5.5
     hit_efficiency: float = 0.98
     noise_fraction: float = 0.15
+    field: float = FIELD_T
+    misalignment: float = 0.0
     cells: bool = False
     format: str = "parquet"
     seed: int = 20
@@ -42,6 +50,9 @@ class SimulationConfig:
         _check_number("sigma_z", self.sigma_z, lambda x: x >= 0, "a length [mm] >= 0")
         _check_number("hit_efficiency", self.hit_efficiency, lambda x: 0 < x <= 1, "0 < probability <= 1")
         _check_number("noise_fraction", self.noise_fraction, lambda x: 0 <= x < 1, "0 <= fraction < 1")
+        _check_number("field", self.field, lambda x: 0 < x <= MAX_FIELD, f"a field [T], 0 < B <= {MAX_FIELD:g}")
+        widest = f"a length [mm] in 0..{MAX_MISALIGNMENT:g}"
+        _check_number("misalignment", self.misalignment, lambda x: 0 <= x <= MAX_MISALIGNMENT, widest)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ConfigError(describe("simulation.seed", f"value {self.seed!r}", "an integer >= 0"))
         if self.hard_process == "none" and self.pileup == 0:

@@ -1,7 +1,7 @@
 """Propagate particles through the detector with ACTS Fatras.
 
-Source: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8. Constant 2 T field, multiple scattering,
-ionisation and radiation; Fatras has no hadronic interactions (see ``interactions``).
+Source: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8. Constant field along z, multiple
+scattering, ionisation and radiation; Fatras has no hadronic interactions (see ``interactions``).
 """
 
 import tempfile
@@ -57,19 +57,20 @@ def no_hits() -> SimulatedHits:
     return SimulatedHits(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)))
 
 
-def propagate(particles: pd.DataFrame, event_id: int, seed: int) -> SimulatedHits:
+def propagate(particles: pd.DataFrame, event_id: int, seed: int, field: float = FIELD_T) -> SimulatedHits:
     """Propagate the particles of one event and return their hits on sensitive modules.
 
     particles: table with particle_type, vx, vy, vz, vt, px, py, pz, m, q [mm, GeV, e]; those below
         ``PT_MIN_HITS`` make no hits
     seed: of ACTS, which combines it with ``event_id``
+    field: solenoid field along +z [T]
     """
     used = np.flatnonzero(np.hypot(particles["px"], particles["py"]) > PT_MIN_HITS)
     if used.size == 0:
         return no_hits()
     with tempfile.TemporaryDirectory(prefix="trackbench-") as scratch:
         _write_input(particles, used, Path(scratch) / f"event{event_id:09d}-particles.csv")
-        _run(scratch, seed)
+        _run(scratch, seed, field)
         return _read_hits(Path(scratch) / f"event{event_id:09d}-hits.csv")
 
 
@@ -87,7 +88,7 @@ def _write_input(particles: pd.DataFrame, used: np.ndarray, path: Path) -> None:
     pa.csv.write_csv(pa.table(columns), path, pa.csv.WriteOptions(quoting_header="none"))
 
 
-def _run(directory: str, seed: int) -> None:
+def _run(directory: str, seed: int, field: float) -> None:
     """Run reader, Fatras and hit writer on the one event in ``directory``."""
     acts, examples = load_acts()
     gev, tesla, quiet = acts.UnitConstants.GeV, acts.UnitConstants.T, acts.logging.FATAL
@@ -111,7 +112,7 @@ def _run(directory: str, seed: int) -> None:
             outputSimHits="simhits",
             randomNumbers=examples.RandomNumbers(seed=seed),
             trackingGeometry=build_detector().tracking_geometry,
-            magneticField=acts.ConstantBField(acts.Vector3(0, 0, FIELD_T * tesla)),
+            magneticField=acts.ConstantBField(acts.Vector3(0, 0, field * tesla)),
             generateHitsOnSensitive=True,
             emScattering=True,
             emEnergyLossIonisation=True,

@@ -16,7 +16,7 @@ from trackbench.simulation.config import SimulationConfig
 DIGITS = 6  # significant digits of numbers in csv, as in TrackML
 PARTICLE_COLUMNS = ("particle_id", "particle_type", "vx", "vy", "vz", "px", "py", "pz", "q", "nhits")
 NOTE = "simulated, TrackML-like"
-GENERATOR = "Pythia8 + ACTS Fatras (generic detector, 2 T) + trackbench digitisation"
+GENERATOR = "Pythia8 + ACTS Fatras (generic detector, {:g} T) + trackbench digitisation"
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,24 @@ def round_significant(values: np.ndarray, digits: int) -> np.ndarray:
     return np.rint(values * up / down) / up * down
 
 
-def write_manifest(out_dir: str | Path, config: SimulationConfig, event_ids: list[int]) -> None:
-    """Write ``manifest.json``: source, every setting, events, versions. Written last: its presence = complete."""
+def write_manifest(
+    out_dir: str | Path, config: SimulationConfig, event_ids: list[int], drawn_as: list[int] | None = None
+) -> None:
+    """Write ``manifest.json``: source, every setting, events, versions. Written last: its presence = complete.
+
+    drawn_as: as in ``simulate``; recorded only if events are not drawn by their own numbers
+    """
     packages = ("numpy", "pyarrow", "pyacts", "pythia8mc")
     versions = {"trackbench": trackbench.__version__, "python": platform.python_version()}
     versions.update({name: version(name) for name in packages})
     manifest = {
         "source": "simulate",
         "note": NOTE,
-        "generator": GENERATOR,
+        "generator": GENERATOR.format(config.field),
         **asdict(config),
         "event_ids": [int(event_id) for event_id in event_ids],
         "versions": versions,
     }
+    if drawn_as is not None:
+        manifest["drawn_as"] = [int(number) for number in drawn_as]
     write_json(Path(out_dir) / "manifest.json", manifest)

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from trackbench.simulation.digitisation import Clusters, Modules, digitise
 from trackbench.simulation.fatras import SimulatedHits, no_hits, propagate
 from trackbench.simulation.generator import Generator, prepare_generator
 from trackbench.simulation.interactions import interact
+from trackbench.simulation.misalignment import displace, module_shifts
 from trackbench.simulation.noise import noise_hits
 from trackbench.simulation.output import PARTICLE_COLUMNS, EventTables, write_event, write_manifest
 
@@ -43,6 +45,7 @@ class Simulator:
         self.config = config
         self.generator = Generator(config, cache_dir)
         self.modules = Modules(build_detector())
+        self.shifts = module_shifts(len(self.modules.module_id), config.misalignment, config.seed)
 
     def event(self, event_id: int) -> EventTables:
         """Simulate one event; depends on config and ``event_id`` only."""
@@ -66,7 +69,7 @@ class Simulator:
         tables, hits, n_particles = [], no_hits(), 0
         table = primaries
         for generation in range(N_GENERATIONS):
-            new = propagate(table, event_id, self._acts_seed(generation))
+            new = propagate(table, event_id, self._acts_seed(generation), self.config.field)
             tables.append(table)
             if generation + 1 < N_GENERATIONS:
                 kept, table = interact(new, table, rng)
@@ -88,6 +91,8 @@ class Simulator:
         position = np.concatenate([hits.position, noise_position])[order]
         momentum = np.concatenate([hits.momentum, noise_direction])[order]
         clusters = digitise(self.modules, module, position, momentum, self._rng(event_id, _DIGITISATION))
+        if self.config.misalignment:
+            clusters = replace(clusters, xyz=displace(self.modules, module, clusters.xyz, self.shifts))
         truth = _truth_table(particle_id, position, momentum)
         truth["weight"] = hit_weights(truth, particles, phase2=True)
         n_hits = np.bincount(hits.particle, minlength=len(particles))
@@ -122,23 +127,31 @@ def simulate(
     out_dir: str | Path,
     *,
     cache_dir: str | Path,
+    drawn_as: Iterable[int] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Simulate events in this process and write them with their manifest.
 
     event_ids: numbers of the events, each 0..999,999,999; an event is the same in every list it is in
+    drawn_as: number by which each event draws its random numbers, default its own; events drawn by the
+        same number with different settings are the same collisions seen under different conditions
     out_dir: gets ``event%09d-{hits,truth,particles[,cells]}.{parquet,csv,csv.gz}`` and ``manifest.json``
     cache_dir: folder of the generator's initialisation files, shared by all jobs
     progress: called after every event
     Raises ConfigError for bad event ids and MissingExtraError if pyacts or pythia8mc is not installed.
     """
     event_ids = _checked_events(event_ids)
+    numbers = event_ids if drawn_as is None else _checked_events(drawn_as)
+    if len(numbers) != len(event_ids):
+        raise ConfigError(
+            describe("simulation drawn_as", f"{len(numbers)} numbers", f"one for each of {len(event_ids)} events")
+        )
     simulator = Simulator(config, cache_dir)
-    for done, event_id in enumerate(event_ids, start=1):
-        event = simulator.event(event_id)
+    for done, (event_id, number) in enumerate(zip(event_ids, numbers, strict=True), start=1):
+        event = replace(simulator.event(number), event_id=event_id)
         write_event(event, out_dir, config.format)
         _report(event_id, done, len(event_ids), progress)
-    write_manifest(out_dir, config, event_ids)
+    write_manifest(out_dir, config, event_ids, None if drawn_as is None else numbers)
 
 
 def simulate_parallel(
