@@ -1,5 +1,6 @@
 """What a tracker returns: a label per hit and, if it fits its candidates, their track parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ PARAMETERS = ("d0", "z0", "phi", "theta", "q_over_pt")
 _PAIRS = tuple((i, j) for i in range(5) for j in range(i, 5))
 _COVARIANCE = tuple(f"cov_{PARAMETERS[i]}_{PARAMETERS[j]}" for i, j in _PAIRS)
 PARAMETER_COLUMNS = ("event_id", "track_id", *PARAMETERS, *_COVARIANCE, "chi2", "n_dof", "n_holes")
+_ARRAYS = ("values", "covariance", "chi2", "n_dof", "n_holes")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ class TrackParameters:
     def __len__(self) -> int:
         return len(self.values)
 
+    @classmethod
+    def empty(cls) -> "TrackParameters":
+        """Return the parameters of no candidate: m = 0."""
+        return cls.concatenate([])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["TrackParameters"]) -> "TrackParameters":
+        """Join the candidates of several fits, in the order given."""
+        nothing = cls(np.empty((0, 5)), np.empty((0, 5, 5)), np.empty(0), *np.empty((2, 0), dtype=np.int64))
+        return cls(*(np.concatenate([getattr(part, name) for part in (nothing, *parts)]) for name in _ARRAYS))
+
     @property
     def pt(self) -> np.ndarray:
         """(m,) transverse momentum of a particle of unit charge [GeV]."""
@@ -50,16 +63,24 @@ class TrackParameters:
 
     def take(self, rows: np.ndarray) -> "TrackParameters":
         """Return the candidates at ``rows``: (k,) int positions or (m,) bool mask."""
-        names = ("values", "covariance", "chi2", "n_dof", "n_holes")
-        return TrackParameters(*(getattr(self, name)[rows] for name in names))
+        return TrackParameters(*(getattr(self, name)[rows] for name in _ARRAYS))
+
+    def equals(self, other: "TrackParameters") -> bool:
+        """Tell whether all numbers are the same, NaN included."""
+        return all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in _ARRAYS)
 
     def to_frame(self, event_id: int) -> pd.DataFrame:
-        """Return a table with ``PARAMETER_COLUMNS``, one row per candidate, track_id = row."""
+        """Return a table with ``PARAMETER_COLUMNS``, one row per candidate, track_id = row.
+
+        event_id, track_id, n_dof and n_holes are int64, all others float64.
+        """
         m = len(self)
         columns = {"event_id": np.full(m, event_id, dtype=np.int64), "track_id": np.arange(m, dtype=np.int64)}
-        columns |= {name: self.values[:, i] for i, name in enumerate(PARAMETERS)}
-        columns |= {name: self.covariance[:, i, j] for name, (i, j) in zip(_COVARIANCE, _PAIRS, strict=True)}
-        columns |= {"chi2": self.chi2, "n_dof": self.n_dof, "n_holes": self.n_holes}
+        numbers = {name: self.values[:, i] for i, name in enumerate(PARAMETERS)}
+        numbers |= {name: self.covariance[:, i, j] for name, (i, j) in zip(_COVARIANCE, _PAIRS, strict=True)}
+        numbers["chi2"] = self.chi2
+        columns |= {name: values.astype(np.float64) for name, values in numbers.items()}
+        columns |= {name: getattr(self, name).astype(np.int64) for name in ("n_dof", "n_holes")}
         return pd.DataFrame(columns)
 
     @classmethod
@@ -94,3 +115,11 @@ class Tracks:
 
     labels: np.ndarray
     parameters: TrackParameters | None = None
+
+    def equals(self, other: "Tracks") -> bool:
+        """Tell whether labels and parameters are the same, numbering of the candidates included."""
+        if self.parameters is None or other.parameters is None:
+            same = self.parameters is other.parameters
+        else:
+            same = self.parameters.equals(other.parameters)
+        return same and np.array_equal(self.labels, other.labels)

@@ -99,7 +99,12 @@ class TrackerBase(ABC):
         found[~assigned] = -1
         kept, found[assigned] = np.unique(found[assigned], return_inverse=True)
         labels[index] = found
-        return Tracks(labels, None if tracks.parameters is None else tracks.parameters.take(kept))
+        if tracks.parameters is None:
+            return Tracks(labels)
+        if kept.max(initial=-1) >= len(tracks.parameters):
+            what = f"label {kept[-1]}, but parameters of {len(tracks.parameters)} candidates"
+            raise ValueError(f"{type(self).__module__}: {what}")
+        return Tracks(labels, tracks.parameters.take(kept))
 
 
 def _check_hits(hits: Hits) -> None:
