@@ -1,8 +1,10 @@
-"""A tracker run sector by sector gives labels of the whole event."""
+"""A tracker run sector by sector gives labels, and parameters, of the whole event."""
 
 import numpy as np
 import pytest
+from toy_trackers import N_BINS, ToyFitter, bin_of
 from toys import toy_event
+from track_checks import assert_valid, rows_by_track
 
 from trackbench.sectored import SectoredTracker
 from trackbench.trackers.base import Timer, TrackerBase
@@ -49,6 +51,58 @@ def test_stages_add_up_over_sectors_and_empty_events_pass():
     assert timer.wall["clustering"] > 0
     empty = hits.take(np.zeros(0, dtype=int))
     assert SectoredTracker(SameSector(), 5).reconstruct(empty).shape == (0,)
+
+
+def test_parameters_stay_with_their_candidates():
+    """Sectors that end where bins do: the same candidates as in the whole event, with the same parameters."""
+    hits, _ = toy_event(n_tracks=60)
+    tracks = SectoredTracker(ToyFitter(), 4).reconstruct_tracks(hits)
+    assert_valid(tracks, len(hits))
+    expected = ToyFitter().reconstruct_tracks(hits)
+    assert rows_by_track(tracks, hits.hit_id) == rows_by_track(expected, hits.hit_id)
+    assert len(tracks.parameters) > 20
+
+
+def test_candidates_left_to_the_neighbour_lose_their_parameters_too():
+    hits, _ = toy_event(n_tracks=60)
+    # Half a sector of overlap: each sector sees 20 of 40 bins and keeps those of its own 10.
+    sectored = SectoredTracker(ToyFitter(), 4, overlap=0.5)
+    tracks = sectored.reconstruct_tracks(hits)
+    assert_valid(tracks, len(hits))
+    np.testing.assert_array_equal(sectored.reconstruct(hits), tracks.labels)
+    expected = ToyFitter().reconstruct_tracks(hits)
+    assert rows_by_track(tracks, hits.hit_id) == rows_by_track(expected, hits.hit_id)
+
+
+def test_parameters_of_a_cut_candidate_are_those_of_the_hits_seen():
+    hits, _ = toy_event(n_tracks=60)
+    tracks = SectoredTracker(ToyFitter(), 3, overlap=0.25).reconstruct_tracks(hits)  # borders inside bins
+    assert_valid(tracks, len(hits))
+    number = bin_of(hits)
+    for label, row in enumerate(tracks.parameters.values):
+        assert np.unique(number[tracks.labels == label]).size == 1
+        own = number[tracks.labels == label][0]
+        assert row[2] == (own + 0.5) / N_BINS * 2 * np.pi - np.pi
+        assert row[4] == 1 / (number == own).sum()  # a bin is seen whole, if not kept whole
+    sector = ((phi_of(hits) + np.pi) / (2 * np.pi) * 3).astype(int)
+    large = np.bincount(number)[number] >= 2
+    pieces = set(zip(number[large], sector[large], strict=True))
+    assert len(tracks.parameters) == len(pieces) > np.unique(number[large]).size
+
+
+def test_sectors_without_hits_and_events_without_hits():
+    hits, _ = toy_event(n_tracks=60)
+    half = hits.take(hits.xyz[:, 1] > 0)
+    tracks = SectoredTracker(ToyFitter(), 4).reconstruct_tracks(half)
+    assert_valid(tracks, len(half))
+    expected = ToyFitter().reconstruct_tracks(half)
+    assert rows_by_track(tracks, half.hit_id) == rows_by_track(expected, half.hit_id)
+    assert SectoredTracker(ToyFitter(), 4).reconstruct_tracks(hits.take(np.arange(0))).parameters is None
+
+
+def test_trackers_that_do_not_fit_have_no_parameters():
+    hits, _ = toy_event()
+    assert SectoredTracker(SameSector(), 4).reconstruct_tracks(hits).parameters is None
 
 
 @pytest.mark.parametrize("n_sectors", [1, 2])

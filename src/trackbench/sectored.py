@@ -1,20 +1,22 @@
-"""Run any tracker sector by sector in azimuth and join the labels."""
+"""Run any tracker sector by sector in azimuth and join what it finds."""
 
 import numpy as np
 
 from trackbench.data.hits import Hits
 from trackbench.data.sectors import merge_labels, phi_sectors
+from trackbench.data.tracks import TrackParameters, Tracks
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker
 
 
 class SectoredTracker:
-    """A tracker with the interface of ``TrackerBase.reconstruct`` that sees one phi sector at a time.
+    """A tracker that sees one phi sector at a time, with ``reconstruct`` and ``reconstruct_tracks`` of any other.
 
     tracker: the tracker to run in each sector
     n_sectors: number of sectors of equal angle
     overlap: each sector is enlarged on both sides by this fraction of its width
     A hit takes its label from the sector it belongs to; tracks across a border stay cut, and metrics
-    still count the particle's hits in the full event.
+    still count the particle's hits in the full event. The parameters of a candidate are those fitted to
+    all of its hits that the sector saw, overlap included.
     """
 
     def __init__(self, tracker: TrackerBase, n_sectors: int, overlap: float = 0.0):
@@ -26,9 +28,19 @@ class SectoredTracker:
 
     def reconstruct(self, hits: Hits, timer: Timer | None = None) -> np.ndarray:
         """Labels as ``TrackerBase.reconstruct`` gives them: (n,) int64, -1 = unassigned or padding."""
+        return self.reconstruct_tracks(hits, timer).labels
+
+    def reconstruct_tracks(self, hits: Hits, timer: Timer | None = None) -> Tracks:
+        """Labels and parameters as ``TrackerBase.reconstruct_tracks`` gives them."""
         sectors = phi_sectors(hits, self.n_sectors, "angle", self.overlap)
-        labels = [self.tracker.reconstruct(sector.hits, timer) for sector in sectors]
-        return merge_labels(sectors, labels, len(hits))
+        found = [self.tracker.reconstruct_tracks(sector.hits, timer) for sector in sectors]
+        labels = merge_labels(sectors, [tracks.labels for tracks in found], len(hits))
+        # Candidates with all their hits in an overlap are the neighbour's business: their labels are gone.
+        assigned = labels >= 0
+        kept, labels[assigned] = np.unique(labels[assigned], return_inverse=True)
+        fitted = [tracks.parameters for tracks in found if tracks.parameters is not None]
+        # A sector without hits has no parameters, and neither candidates that would need them.
+        return Tracks(labels, TrackParameters.concatenate(fitted).take(kept) if fitted else None)
 
 
 def build_sectored(
