@@ -7,9 +7,11 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
+from toy_trackers import ToyFitter
 from toys import toy_event
 
 from trackbench.data.hits import Hits
+from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters, Tracks
 from trackbench.errors import InputError
 from trackbench.evaluation import TruthSelection, evaluate_event
 from trackbench.evaluation.run import evaluate_tracks, match_labels, read_tracks
@@ -66,6 +68,18 @@ class ChangingTracker(AzimuthTracker):
         return np.full(len(hits), -1) if self.calls else super().find_tracks(hits, timer)
 
 
+class ChangingFit(ToyFitter):
+    """Gives the same tracks in every call, but another covariance."""
+
+    calls = 0
+
+    def find_tracks(self, hits, timer):
+        self.calls += 1
+        tracks = super().find_tracks(hits, timer)
+        covariance = tracks.parameters.covariance * self.calls
+        return Tracks(tracks.labels, dataclasses.replace(tracks.parameters, covariance=covariance))
+
+
 class FailingTracker(AzimuthTracker):
     """Fails on the second event."""
 
@@ -82,7 +96,8 @@ def events():
 
 @pytest.fixture
 def paths(tmp_path):
-    names = {"out_tracks": "t.parquet", "out_timing": "t-timing.csv", "out_run": "t-run.json"}
+    names = {"out_tracks": "t.parquet", "out_parameters": "t-parameters.parquet"}
+    names |= {"out_timing": "t-timing.csv", "out_run": "t-run.json"}
     return {key: tmp_path / name for key, name in names.items()}
 
 
@@ -114,6 +129,49 @@ def test_files_of_a_run(events, paths):
     assert run["machine"]["cpus"] >= 1
 
 
+def assert_types(frame):
+    integers = {"event_id", "track_id", "n_dof", "n_holes"}
+    assert tuple(frame.columns) == PARAMETER_COLUMNS
+    for name, dtype in frame.dtypes.items():
+        assert dtype == ("int64" if name in integers else "float64"), name
+
+
+def test_parameters_file(events, paths):
+    run_tracker(ToyFitter(), events, **paths)
+    table = pd.read_parquet(paths["out_parameters"])
+    assert_types(table)
+    assert table["event_id"].unique().tolist() == [1, 2, 3]
+    tracks = pd.read_parquet(paths["out_tracks"])
+    for hits, _ in events:
+        expected = ToyFitter().reconstruct_tracks(hits).parameters
+        part = table[table["event_id"] == hits.event_id]
+        assert TrackParameters.from_frame(part).equals(expected)
+        labels = tracks.loc[tracks["event_id"] == hits.event_id, "track_id"]
+        assert set(part["track_id"]) == set(labels) - {-1}
+    assert json.loads(paths["out_run"].read_text())["repeatable"] is True
+
+
+def test_parameters_file_of_a_tracker_that_does_not_fit(events, paths):
+    run_tracker(AzimuthTracker(), events, **paths)
+    table = pd.read_parquet(paths["out_parameters"])
+    assert_types(table)
+    assert len(table) == 0
+
+
+def test_events_without_hits_have_no_parameters(events, paths):
+    hits, truth = events[1]
+    empty = (hits.take(np.zeros(0, dtype=int)), truth)
+    run_tracker(ToyFitter(), [events[0], empty, events[2]], **paths)
+    assert pd.read_parquet(paths["out_parameters"])["event_id"].unique().tolist() == [1, 3]
+    assert pd.read_csv(paths["out_timing"]).query("event_id == 2")["n_hits"].tolist() == [0]
+
+
+def test_changing_parameters_are_reported(events, paths, caplog):
+    run_tracker(ChangingFit(), events, **paths)
+    assert json.loads(paths["out_run"].read_text())["repeatable"] is False
+    assert "two calls with the same seed gave different tracks" in caplog.text
+
+
 def test_timing_file(events, paths):
     tracker = AzimuthTracker()
     run_tracker(tracker, events, **paths, warmup=2)
@@ -133,11 +191,12 @@ def test_only_hits_reach_the_tracker(events, paths):
     assert all(type(given) is Hits for given in tracker.calls)
 
 
-def test_same_run_same_bytes(events, paths, tmp_path):
-    run_tracker(AzimuthTracker(), events, **paths)
-    first = paths["out_tracks"].read_bytes()
-    run_tracker(AzimuthTracker(), events, **paths)
-    assert paths["out_tracks"].read_bytes() == first
+def test_same_run_same_bytes(events, paths):
+    names = ("out_tracks", "out_parameters")
+    run_tracker(ToyFitter(), events, **paths)
+    first = [paths[name].read_bytes() for name in names]
+    run_tracker(ToyFitter(), events, **paths)
+    assert [paths[name].read_bytes() for name in names] == first
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory cannot be reset here")

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from raw_events import raw_tables, write_raw
 
+from trackbench.data.tracks import PARAMETER_COLUMNS
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 TREE = ("Snakefile", "workflow", "config", "src", "profiles", "envs")
@@ -66,6 +68,8 @@ def test_smoke_run_writes_report_tables_and_figures(smoke):
     assert ",".join(table.columns) == columns
     measured = table[(table["metric"] == "dm") & (table["source"].str.startswith("measured"))]
     assert set(measured["tracker"]) >= {"helix_hash", "dbscan", "grid_window"}
+    unfitted = pd.read_parquet(results / "tracks/main/dbscan-parameters.parquet")
+    assert tuple(unfitted.columns) == PARAMETER_COLUMNS and len(unfitted) == 0
     best = measured[(measured["tracker"] == "helix_hash") & (measured["region"] == "all")]["value"].iloc[0]
     assert best > 0.7  # helix_hash on nearly empty events
 

@@ -1,4 +1,4 @@
-"""Run one tracker over events and measure it: labels, time per stage, memory, first call apart.
+"""Run one tracker over events and measure it: tracks, time per stage, memory, first call apart.
 
 Memory is that of the calling process, so run one tracker per process (the workflow does).
 """
@@ -20,6 +20,7 @@ import numpy as np
 
 from trackbench import __version__
 from trackbench.data.hits import Hits
+from trackbench.data.tracks import TrackParameters, Tracks
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path, write_json
 from trackbench.trackers.base import Timer, TrackerBase
@@ -43,12 +44,13 @@ def run_tracker(
     tracker: TrackerBase,
     events: Iterable[tuple[Hits, object]],
     out_tracks: str | os.PathLike,
+    out_parameters: str | os.PathLike,
     out_timing: str | os.PathLike,
     out_run: str | os.PathLike,
     warmup: int = 1,
     facts: dict | None = None,
 ) -> None:
-    """Reconstruct every event and write the tracks (parquet), timing (csv) and run (json) files.
+    """Reconstruct every event and write the tracks and parameters (parquet), timing (csv) and run (json) files.
 
     tracker: from ``build_tracker``
     events: tuples that start with the hits of an event; only the hits reach the tracker
@@ -57,28 +59,53 @@ def run_tracker(
         ``first_call_s`` and ``first_call_memory_mb``.
     facts: entries of the run file besides or instead of the default ones, such as tracker (its name),
         threads (default: CPUs of this process), sectors and pad_to
-    ``total`` is the time around ``reconstruct`` from host arrays to host labels; what the stages do not
-    account for is its difference to their sum. Nothing is written if a call fails.
+    The parameters file has ``PARAMETER_COLUMNS``, and no rows if the tracker does not fit its candidates.
+    ``total`` is the time around ``reconstruct_tracks`` from host arrays to host labels and parameters; what
+    the stages do not account for is its difference to their sum. Nothing is written if a call fails.
     Raises InputError if there are no events or an event_id appears twice.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([(name, pa.int64()) for name in ("event_id", "hit_id", "track_id")])
     measurement = _Measurement(tracker)
-    with atomic_path(out_tracks) as temporary:
-        with pq.ParquetWriter(temporary, schema) as writer:
+    with atomic_path(out_tracks) as tracks_file, atomic_path(out_parameters) as parameters_file:
+        with _TracksWriter(tracks_file, parameters_file) as writer:
             for hits in _hits_of(events):
                 if not measurement.timed_events:
                     measurement.warm_up(hits, warmup)
-                labels = measurement.time(hits)
-                real = hits.valid
-                event_id = np.full(int(real.sum()), hits.event_id, dtype=np.int64)
-                writer.write_table(pa.table([event_id, hits.hit_id[real], labels[real]], schema=schema))
+                writer.write(hits, measurement.time(hits))
         if not measurement.timed_events:
             raise InputError(describe("events", "there are none", "at least one event to reconstruct"))
         _write_timing(out_timing, measurement.rows)
         write_json(out_run, {**_describe_run(tracker), **(facts or {}), "warmup": warmup, **measurement.summary()})
+
+
+class _TracksWriter:
+    """Append the tracks and the parameters of one event after the other to two parquet files."""
+
+    def __init__(self, tracks: Path, parameters: Path):
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        self._table = pa.table
+        label_schema = pa.schema([(name, pa.int64()) for name in ("event_id", "hit_id", "track_id")])
+        parameter_schema = pa.Schema.from_pandas(TrackParameters.empty().to_frame(0)).remove_metadata()
+        self._tracks = ParquetWriter(tracks, label_schema)
+        self._parameters = ParquetWriter(parameters, parameter_schema)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._tracks.close()
+        self._parameters.close()
+
+    def write(self, hits: Hits, tracks: Tracks) -> None:
+        real = hits.valid
+        event_id = np.full(int(real.sum()), hits.event_id, dtype=np.int64)
+        columns = [event_id, hits.hit_id[real], tracks.labels[real]]
+        self._tracks.write_table(self._table(columns, schema=self._tracks.schema))
+        if tracks.parameters is not None:
+            frame = tracks.parameters.to_frame(hits.event_id)
+            columns = [frame[name].to_numpy() for name in frame]
+            self._parameters.write_table(self._table(columns, schema=self._parameters.schema))
 
 
 class _Measurement:
@@ -91,31 +118,31 @@ class _Measurement:
         self.first_call_s: float | None = None
         self.calls = 0
         self.loaded_mb = self.first_call_mb = self.peak_mb = 0.0
-        self.warm_labels: np.ndarray | None = None
+        self.warm_tracks: Tracks | None = None
         self.repeatable: bool | None = None
 
     def warm_up(self, hits: Hits, calls: int) -> None:
         """Call the tracker without recording stages."""
         for _ in range(calls):
-            self.warm_labels = self._call(hits, Timer())[0]
+            self.warm_tracks = self._call(hits, Timer())[0]
 
-    def time(self, hits: Hits) -> np.ndarray:
-        """Reconstruct one event and record its time. Returns the labels, (n,) int64."""
+    def time(self, hits: Hits) -> Tracks:
+        """Reconstruct one event and record its time."""
         if hits.event_id in self.timed_events:
             raise InputError(describe("events", f"event {hits.event_id} appears twice", "unique event_id"))
         self.timed_events.add(hits.event_id)
         timer = Timer()
-        labels, wall, cpu = self._call(hits, timer)
+        tracks, wall, cpu = self._call(hits, timer)
         n_hits = int(hits.valid.sum())
         self.rows.append((hits.event_id, n_hits, "total", wall, cpu))
         self.rows += [(hits.event_id, n_hits, stage, timer.wall[stage], timer.cpu[stage]) for stage in timer.wall]
-        if self.warm_labels is not None:
-            self.repeatable = np.array_equal(labels, self.warm_labels)
-            self.warm_labels = None
+        if self.warm_tracks is not None:
+            self.repeatable = tracks.equals(self.warm_tracks)
+            self.warm_tracks = None
             if not self.repeatable:
                 logger.warning("event %d: two calls with the same seed gave different tracks", hits.event_id)
         logger.info("event %d: %d hits, %.3f s", hits.event_id, n_hits, wall)
-        return labels
+        return tracks
 
     def summary(self) -> dict:
         """Return what belongs into the run file."""
@@ -127,20 +154,20 @@ class _Measurement:
             "repeatable": self.repeatable,
         }
 
-    def _call(self, hits: Hits, timer: Timer) -> tuple[np.ndarray, float, float]:
+    def _call(self, hits: Hits, timer: Timer) -> tuple[Tracks, float, float]:
         if self.calls < 2:  # before and after the call that imports and compiles
             _return_free_memory()
             self.loaded_mb = _resident_mb()
             self.peak_mb = 0.0
         _reset_peak()
         wall, cpu = time.perf_counter(), time.process_time()
-        labels = self.tracker.reconstruct(hits, timer)
+        tracks = self.tracker.reconstruct_tracks(hits, timer)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         self.peak_mb = max(self.peak_mb, _peak_mb() - self.loaded_mb)
         if self.calls == 0:
             self.first_call_s, self.first_call_mb = wall, self.peak_mb
         self.calls += 1
-        return labels, wall, cpu
+        return tracks, wall, cpu
 
 
 def _hits_of(events: Iterable[tuple[Hits, object]]):

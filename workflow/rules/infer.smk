@@ -1,4 +1,5 @@
-# Every tracker over the same test events, one process each: tracks, seconds per stage, peak memory.
+# Every tracker over the same test events, one process each: tracks and the parameters of those that fit them,
+# seconds per stage, peak memory.
 
 
 rule reconstruct:
@@ -7,6 +8,7 @@ rule reconstruct:
         settings=lambda wildcards: settings_file(wildcards.tracker),
     output:
         tracks="results/{run}/tracks/{sample}/{tracker}.parquet",
+        parameters="results/{run}/tracks/{sample}/{tracker}-parameters.parquet",
         timing="results/{run}/tracks/{sample}/{tracker}-timing.csv",
         run="results/{run}/tracks/{sample}/{tracker}-run.json",
     log:

@@ -24,7 +24,7 @@ def main(index, tuned, out, name, params):
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
     facts = {"tracker": name, "threads": THREADS, "sectors": params.sectors, "pad_to": params.pad_to}
-    run_tracker(tracker, events, out.tracks, out.timing, out.run, facts=facts)
+    run_tracker(tracker, events, out.tracks, out.parameters, out.timing, out.run, facts=facts)
 
 
 with job(snakemake.log[0], THREADS):
