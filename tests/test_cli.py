@@ -18,12 +18,14 @@ import pandas as pd
 import pytest
 from doc_examples import example_block
 from toy_files import toy_frames, write_toy_event
+from toy_trackers import ToyFitter
 
 import trackbench
 from trackbench.cli import main as entry
 from trackbench.cli.trackers import default_text, field_docs
 from trackbench.data.hits import Hits
 from trackbench.data.prepare import DataSelection, build_event
+from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters, Tracks
 from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap
 from trackbench.evaluation.metrics import evaluate_event
@@ -273,8 +275,8 @@ def test_reconstruct_a_directory_and_a_zip(command, events, tracks, tmp_path):
 def test_reconstruct_pixel_only_leaves_strip_hits_unassigned(command, events, tmp_path):
     # helix_hash ignores strip hits by itself, so a tracker that would take them stands in.
     class Everything:
-        def reconstruct(self, hits):
-            return np.where(hits.valid, 0, -1)
+        def reconstruct_tracks(self, hits):
+            return Tracks(np.where(hits.valid, 0, -1))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trackbench.trackers.base.build_tracker", lambda *args: Everything())
@@ -286,6 +288,59 @@ def test_reconstruct_pixel_only_leaves_strip_hits_unassigned(command, events, tm
     assert (everything == 0).all()
     np.testing.assert_array_equal(pixel, np.where(volume == 13, -1, 0))
     assert (volume == 13).sum() == 5
+
+
+@pytest.fixture
+def fitter(monkeypatch):
+    """A tracker with parameters stands in for every other."""
+    monkeypatch.setattr("trackbench.trackers.base.build_tracker", lambda *args: ToyFitter())
+
+
+def test_reconstruct_writes_parameters_and_vertices(command, fitter, events, tmp_path):
+    assert command("reconstruct", "dbscan", events, "--out", tmp_path)[0] == 0
+    names = [f"event{n:09d}-{part}.csv" for n in (1, 2, 3) for part in ("parameters", "tracks", "vertices")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    hits = Hits.from_frame(toy_frames(2)[0], 2)
+    table = pd.read_csv(tmp_path / "event000000002-parameters.csv")
+    assert tuple(table) == PARAMETER_COLUMNS
+    assert (table["event_id"] == 2).all()
+    expected = ToyFitter().reconstruct_tracks(hits)
+    assert TrackParameters.from_frame(table).equals(expected.parameters)  # to the last digit
+    tracks = pd.read_csv(tmp_path / "event000000002-tracks.csv")
+    assert set(tracks["track_id"]) == set(table["track_id"]) | {-1}
+    vertices = pd.read_csv(tmp_path / "event000000002-vertices.csv")
+    assert list(vertices) == ["event_id", "z", "sigma_z", "n_tracks"]
+    np.testing.assert_allclose(vertices["z"], [0, 10, 20], atol=1e-12)
+    assert vertices["n_tracks"].tolist() == np.bincount((table["z0"] / 10).astype(int)).tolist()
+    # Each z0 has an error of 0.1 mm.
+    np.testing.assert_allclose(vertices["sigma_z"], 0.1 / np.sqrt(vertices["n_tracks"]), rtol=1e-9)
+
+
+def test_parameters_of_another_tracker_do_not_stay_beside_new_tracks(command, events, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trackbench.trackers.base.build_tracker", lambda *args: ToyFitter())
+        assert command("reconstruct", "dbscan", events, "--out", tmp_path)[0] == 0
+    assert command("reconstruct", "dbscan", events / "event000000002", "--out", tmp_path)[0] == 0
+    assert [path.name for path in sorted(tmp_path.glob("event000000002-*"))] == ["event000000002-tracks.csv"]
+    assert len(list(tmp_path.glob("event000000001-*"))) == 3
+
+
+@pytest.mark.parametrize("part", ["tracks", "parameters", "vertices"])
+def test_a_file_that_cannot_be_written_leaves_none(refuse, fitter, events, tmp_path, monkeypatch, part):
+    def full(frame, path, *args, **options):
+        Path(path).write_text("half")
+        if Path(path).name.endswith(f"{part}.csv"):
+            raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    message = refuse("reconstruct", "dbscan", events, "--out", tmp_path)
+    assert message.endswith("No space left on device.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_the_files_of_a_fit(command):
+    out = " ".join(command("reconstruct", "--help")[1].split())
+    assert "event000001000-parameters.csv" in out and "event000001000-vertices.csv" in out
 
 
 @pytest.mark.parametrize(
@@ -620,7 +675,7 @@ def checkout_with_example(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "src/trackbench", root / "src/trackbench", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "tests").mkdir()
-    for name in ("toys.py", "test_tracker_contract.py"):
+    for name in ("toys.py", "track_checks.py", "test_tracker_contract.py"):
         shutil.copy(ROOT / "tests" / name, root / "tests")
     shutil.copy(ROOT / "pyproject.toml", root)
     text = example_block(ROOT / "docs/adding-a-tracker.md", "roads")

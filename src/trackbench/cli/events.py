@@ -1,10 +1,11 @@
-"""What the subcommands share: finding events, reading and writing tracks files, progress."""
+"""What the subcommands share: finding events, reading and writing the files of tracks, progress."""
 
 import functools
 import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import ExitStack
 from pathlib import Path
 
 from trackbench.errors import InputError, describe
@@ -12,7 +13,8 @@ from trackbench.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-TRACKS_SUFFIX = "-tracks.csv"
+# Of a reconstructed event; only trackers that fit their candidates make the last two.
+OUTPUT_PARTS = ("tracks", "parameters", "vertices")
 _PREFIX = re.compile(r"event(\d{9})")
 _PART_FILE = re.compile(r"(event\d{9})-\w+\.(csv|csv\.gz|parquet)")
 _TRACKS_FILE = re.compile(r"event(\d{9})-tracks\.csv")
@@ -75,7 +77,12 @@ def progress(items: Iterable, what: str) -> Iterator:
 
 def tracks_path(directory: str | Path, event_id: int) -> Path:
     """Return the path of the tracks file of an event in ``directory``."""
-    return Path(directory) / f"event{event_id:09d}{TRACKS_SUFFIX}"
+    return output_path(directory, event_id, "tracks")
+
+
+def output_path(directory: str | Path, event_id: int, part: str) -> Path:
+    """Return the path of one of the ``OUTPUT_PARTS`` of an event in ``directory``."""
+    return Path(directory) / f"event{event_id:09d}-{part}.csv"
 
 
 def tracks_events(directory: str | Path) -> set[int]:
@@ -94,15 +101,29 @@ def tracks_events(directory: str | Path) -> set[int]:
     return events
 
 
-def write_tracks(path: Path, hit_id, track_id) -> None:
-    """Write a tracks file, atomically.
+def write_tracks(directory: str | Path, hits, tracks) -> None:
+    """Write the files of one reconstructed event to ``directory``: all of them or none.
 
-    hit_id, track_id: (n,) int64; track_id -1 = unassigned
+    hits: ``Hits`` of the event; tracks: ``Tracks`` of these hits
+    Writes event*-tracks.csv and, if the candidates are fitted, event*-parameters.csv (``PARAMETER_COLUMNS``)
+    and event*-vertices.csv (``Vertices.to_frame``), floats with all their digits. Without a fit, files of
+    these names that another tracker left are removed: their track_id means other candidates.
     """
     import pandas as pd
 
-    with atomic_path(path) as temporary:
-        pd.DataFrame({"hit_id": hit_id, "track_id": track_id}).to_csv(temporary, index=False, lineterminator="\n")
+    frames = {"tracks": pd.DataFrame({"hit_id": hits.hit_id, "track_id": tracks.labels})}
+    if tracks.parameters is not None:
+        from trackbench.fitting.vertices import find_vertices
+
+        frames["parameters"] = tracks.parameters.to_frame(hits.event_id)
+        frames["vertices"] = find_vertices(tracks.parameters).to_frame(hits.event_id)
+    with ExitStack() as files:  # no file gets its name before all are complete
+        for part, frame in frames.items():
+            temporary = files.enter_context(atomic_path(output_path(directory, hits.event_id, part)))
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+    for part in OUTPUT_PARTS:
+        if part not in frames:
+            output_path(directory, hits.event_id, part).unlink(missing_ok=True)
 
 
 def read_tracks(path: Path):

@@ -1,10 +1,10 @@
-"""``trackbench reconstruct``: run one tracker over events and write its tracks."""
+"""``trackbench reconstruct``: run one tracker over events and write its tracks, their parameters and vertices."""
 
 import argparse
 import dataclasses
 from pathlib import Path
 
-from trackbench.cli.events import find_events, progress, tracks_path, write_tracks
+from trackbench.cli.events import find_events, progress, write_tracks
 from trackbench.errors import ConfigError, describe
 
 
@@ -14,7 +14,11 @@ def add_parser(subparsers) -> None:
         "reconstruct",
         help="run a tracker over events",
         description="Run a tracker over events. Truth is not needed and never read. For each event one file"
-        " event000001000-tracks.csv is written: hit_id, track_id, one row per hit, -1 = unassigned.",
+        " event000001000-tracks.csv is written: hit_id, track_id, one row per hit, -1 = unassigned. Trackers that"
+        " fit their candidates also write event000001000-parameters.csv: one row per track_id with d0, z0 [mm],"
+        " phi, theta [rad], q_over_pt [1/GeV] at the closest approach to the beam line, their covariance, chi2,"
+        " n_dof and n_holes; and event000001000-vertices.csv: z, sigma_z [mm] and n_tracks of the vertices along"
+        " the beam line.",
     )
     parser.add_argument("tracker", metavar="TRACKER", help="name of a tracker, see `trackbench trackers`")
     parser.add_argument(
@@ -23,7 +27,7 @@ def add_parser(subparsers) -> None:
         metavar="EVENT_OR_DIR",
         help="prefix such as data/event000001000 (csv, csv.gz or parquet), directory or zip of events",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="directory for the tracks files")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory for the files")
     parser.add_argument("--pixel-only", action="store_true", help="give the tracker the pixel hits only")
     parser.add_argument("--checkpoint", metavar="FILE", help="trained weights, for learned trackers")
     parser.add_argument("--config", metavar="FILE", help="YAML file with the tracker's settings, or tuned/TRACKER.json")
@@ -32,7 +36,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Reconstruct every event and write its tracks file."""
+    """Reconstruct every event and write its files."""
     from trackbench.trackers.base import build_tracker
 
     settings = read_settings(args.tracker, args.config) if args.config else {}
@@ -57,7 +61,7 @@ def _reconstruct_event(tracker, event_id: int, prefix: str, args: argparse.Names
     if args.pixel_only:
         # Masked like padding, so that strip hits keep their row in the file and get -1.
         hits = dataclasses.replace(hits, valid=is_pixel(hits.volume_id))
-    write_tracks(tracks_path(args.out, event_id), hits.hit_id, tracker.reconstruct(hits))
+    write_tracks(args.out, hits, tracker.reconstruct_tracks(hits))
 
 
 def read_settings(tracker: str, path: str) -> dict:
