@@ -1,4 +1,7 @@
-"""The contract every tracker keeps; trackers are found automatically by ``tracker_names``."""
+"""The contract every tracker keeps; trackers are found automatically by ``tracker_names``.
+
+What holds for labels holds for track parameters too, of the trackers that return them.
+"""
 
 import dataclasses
 import functools
@@ -9,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from toys import toy_event
+from track_checks import assert_near_truth, assert_valid, rows_by_track
 
 from trackbench.data.hits import Hits
 from trackbench.errors import ConfigError, InputError
@@ -25,21 +29,13 @@ def toy():
 
 
 @functools.cache
-def toy_labels(name):
-    return build_tracker(name, seed=7).reconstruct(toy()[0])
+def toy_tracks(name):
+    return build_tracker(name, seed=7).reconstruct_tracks(toy()[0])
 
 
 def partition(labels, hit_id):
     """The tracks as a set of hit_id sets; the label numbers do not matter."""
     return {frozenset(hit_id[labels == label].tolist()) for label in np.unique(labels[labels >= 0])}
-
-
-def assert_valid(labels, n_hits):
-    assert labels.shape == (n_hits,)
-    assert labels.dtype == np.int64
-    assigned = np.unique(labels[labels >= 0])
-    np.testing.assert_array_equal(assigned, np.arange(assigned.size))
-    assert labels.min(initial=0) >= -1
 
 
 def double_majority(labels, truth):
@@ -57,43 +53,54 @@ def double_majority(labels, truth):
 
 def test_empty_event(name):
     hits = toy()[0].take(np.empty(0, dtype=int))
-    assert_valid(build_tracker(name).reconstruct(hits), 0)
+    assert_valid(build_tracker(name).reconstruct_tracks(hits), 0)
 
 
 @pytest.mark.parametrize("volume", [7, 8, 9])
 def test_one_hit(name, volume):
     hits = toy()[0]
     one = hits.take(np.flatnonzero(hits.volume_id == volume)[:1])
-    assert_valid(build_tracker(name).reconstruct(one), 1)
+    assert_valid(build_tracker(name).reconstruct_tracks(one), 1)
 
 
 def test_two_hits_on_top_of_each_other(name):
     hits = toy()[0]
     twins = replace(hits.take(np.array([0, 0])), hit_id=np.array([1, 2]))
-    assert_valid(build_tracker(name).reconstruct(twins), 2)
+    assert_valid(build_tracker(name).reconstruct_tracks(twins), 2)
 
 
 def test_all_noise(name):
     hits, _ = toy_event(n_tracks=0, n_noise=50, seed=1)
-    labels = build_tracker(name).reconstruct(hits)
-    assert_valid(labels, 50)
-    sizes = np.bincount(labels[labels >= 0], minlength=1)
+    tracks = build_tracker(name).reconstruct_tracks(hits)
+    assert_valid(tracks, 50)
+    sizes = np.bincount(tracks.labels[tracks.labels >= 0], minlength=1)
     assert sizes.max() < 25, "most of 50 scattered hits joined to one track"
 
 
 def test_finds_tracks(name):
-    """A tracker worth listing finds at least a quarter of 60 almost straight tracks from one point."""
+    """A tracker worth listing finds at least a quarter of 60 almost straight tracks from one point.
+
+    If it fits them, the parameters are near the true ones.
+    """
     hits, truth = toy_event(n_tracks=N_TOY_TRACKS, n_noise=40, seed=3, pt_min=2.0, sigma_z=1.0)
-    labels = build_tracker(name, seed=7).reconstruct(hits)
-    assert_valid(labels, len(hits))
-    assert double_majority(labels, truth) >= N_TOY_TRACKS / 4
+    tracks = build_tracker(name, seed=7).reconstruct_tracks(hits)
+    assert_valid(tracks, len(hits))
+    assert double_majority(tracks.labels, truth) >= N_TOY_TRACKS / 4
+    if tracks.parameters is not None:
+        assert_near_truth(tracks, truth)
 
 
-def test_permuted_hits_give_the_same_partition(name):
+def test_labels_alone_are_the_same_labels(name):
+    np.testing.assert_array_equal(build_tracker(name, seed=7).reconstruct(toy()[0]), toy_tracks(name).labels)
+
+
+def test_permuted_hits_give_the_same_tracks(name):
     hits, _ = toy()
     order = np.random.default_rng(5).permutation(len(hits))
-    labels = build_tracker(name, seed=7).reconstruct(hits.take(order))
-    assert partition(labels, hits.hit_id[order]) == partition(toy_labels(name), hits.hit_id)
+    tracks = build_tracker(name, seed=7).reconstruct_tracks(hits.take(order))
+    expected = toy_tracks(name)
+    assert partition(tracks.labels, hits.hit_id[order]) == partition(expected.labels, hits.hit_id)
+    assert rows_by_track(tracks, hits.hit_id[order]) == rows_by_track(expected, hits.hit_id)
 
 
 def test_rotation_in_phi_keeps_the_efficiency(name):
@@ -102,7 +109,7 @@ def test_rotation_in_phi_keeps_the_efficiency(name):
     angle = 2 * np.pi / 7
     cos, sin = np.cos(angle), np.sin(angle)
     turned = hits.xyz @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1.0]])
-    before = double_majority(toy_labels(name), truth)
+    before = double_majority(toy_tracks(name).labels, truth)
     after = double_majority(build_tracker(name, seed=7).reconstruct(replace(hits, xyz=turned)), truth)
     # The smallest error used is that of one lost track in N_TOY_TRACKS.
     error = np.sqrt(max(before * (1 - before / N_TOY_TRACKS), 1.0))
@@ -117,22 +124,22 @@ def test_padding_changes_nothing(name):
     xyz = padded.xyz.copy()
     xyz[n:] = np.nan
     padded = replace(padded, xyz=xyz, valid=np.arange(n + 17) < n)
-    labels = build_tracker(name, seed=7).reconstruct(padded)
-    assert_valid(labels, n + 17)
-    np.testing.assert_array_equal(labels[n:], -1)
-    np.testing.assert_array_equal(labels[:n], toy_labels(name))
+    tracks = build_tracker(name, seed=7).reconstruct_tracks(padded)
+    assert_valid(tracks, n + 17)
+    np.testing.assert_array_equal(tracks.labels[n:], -1)
+    assert replace(tracks, labels=tracks.labels[:n]).equals(toy_tracks(name))
 
 
-def test_same_seed_gives_the_same_labels(name):
-    again = build_tracker(name, seed=7).reconstruct(toy()[0])
-    assert again.tobytes() == toy_labels(name).tobytes()
+def test_same_seed_gives_the_same_tracks(name):
+    again = build_tracker(name, seed=7).reconstruct_tracks(toy()[0])
+    assert again.equals(toy_tracks(name))
 
 
 def test_one_tracker_on_several_events_keeps_no_state(name):
     tracker = build_tracker(name, seed=7)
     other, _ = toy_event(n_tracks=10, n_noise=5, seed=11, event_id=2)
     tracker.reconstruct(other)
-    np.testing.assert_array_equal(tracker.reconstruct(toy()[0]), toy_labels(name))
+    assert tracker.reconstruct_tracks(toy()[0]).equals(toy_tracks(name))
 
 
 def test_input_is_left_alone(name):
@@ -140,7 +147,7 @@ def test_input_is_left_alone(name):
     frozen = hits.take(np.arange(len(hits)))
     for array in (frozen.hit_id, frozen.xyz, frozen.volume_id, frozen.layer_id, frozen.module_id, frozen.valid):
         array.flags.writeable = False
-    np.testing.assert_array_equal(build_tracker(name, seed=7).reconstruct(frozen), toy_labels(name))
+    assert build_tracker(name, seed=7).reconstruct_tracks(frozen).equals(toy_tracks(name))
 
 
 def test_stages_of_the_timer(name):
