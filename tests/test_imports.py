@@ -32,7 +32,7 @@ ALLOWED = {
     "jobs": {"errors"},
     "captions": {"data", "evaluation"},
     "config": {"errors", "trackers", "simulation.config"},
-    "cli": {"errors", "files", "geometry", "data", "simulation", "trackers", "evaluation", "plotting"},
+    "cli": {"errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "evaluation", "plotting"},
 }
 
 
