@@ -33,11 +33,17 @@ def test_defaults_are_filled_in_at_every_level():
     assert complete["selection"]["pt_min"] == 0.9
 
 
+def test_effects_are_off_unless_asked_for():
+    assert check()["effects"] == {"trackers": [], "events": 1, "variations": {}}
+    variations = {"nominal": {}, "field 1 % low": {"field": 1.98}, "twice the noise": {"noise_fraction": 0.26}}
+    assert list(check(effects={"variations": variations})["effects"]["variations"]) == list(variations)
+
+
 def test_given_values_survive():
     complete = check(data={"simulate": {"pileup": 7}})
     assert complete["data"]["simulate"] == {
         "pileup": 7, "hard_process": "ttbar", "sigma_z": 5.5, "hit_efficiency": 0.98, "noise_fraction": 0.15,
-        "cells": False,
+        "field": 2.0, "misalignment": 0, "cells": False,
     }  # fmt: skip
 
 
@@ -62,6 +68,16 @@ def test_given_values_survive():
         ({"data": {"simulate": {"hard_process": "none", "pileup": 0}}}, ["nothing to simulate"]),
         ({"tuning": {"events": 3}}, ["tuning.events", "3", "at most"]),
         ({"trackers": {"helix_hash": {}, "dbscan": None}}, ["trackers.dbscan", "empty", "{}"]),
+        ({"effects": {"variation": {}}}, ["effects.variation", "unknown key", "did you mean 'variations'?"]),
+        (
+            {"effects": {"variations": {"low field": {"feild": 1.98}}}},
+            ["effects.variations.low field.feild", "unknown key", "did you mean 'field'?"],
+        ),
+        ({"effects": {"variations": {"seeds": {"seed": 3}}}}, ["effects.variations.seeds.seed", "unknown key"]),
+        ({"effects": {"variations": {"none": None}}}, ["effects.variations.none", "empty", "{}"]),
+        ({"effects": {"variations": {"x": {"field": 0}}}}, ["effects.variations.x.field", "0", "exclusiveMinimum"]),
+        ({"effects": {"variations": {"much": {"pileup": 2000}}}}, ["effects.variations.much", "2000", "0..1500"]),
+        ({"effects": {"trackers": ["hdbscan"]}}, ["effects.trackers", "'hdbscan'", "helix_hash, dbscan"]),
         ({"run": "Not Valid"}, ["run", "Not Valid"]),
     ],
 )

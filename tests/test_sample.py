@@ -50,6 +50,17 @@ def test_label_states_events_conditions_and_hits(tmp_path):
     assert sample.label() == "1 test event (TrackML; spread of primary vertices 6.12 mm); pixel hits, noise kept"
 
 
+def test_another_detector_is_named_the_usual_one_is_not(tmp_path):
+    usual = Sample.load(write(tmp_path, SIMULATED | {"field": 2.0, "misalignment": 0.0}, "simulate"))
+    assert usual.conditions() == "200 pile-up, sigma_z = 5.5 mm, hit efficiency 0.98"
+    path = write(tmp_path, SIMULATED | {"field": 1.98, "misalignment": 0.02}, "simulate")
+    named = "field 1.98 T, modules misaligned by 0.02 mm"
+    assert Sample.load(path).conditions().endswith("hit efficiency 0.98, " + named)
+    assert sample_header(path, {}, note="in sectors").note == named + ", in sectors"
+    differing = SIMULATED | {"field": {"0000": 2.0, "0001": 1.98}}
+    assert "field" not in Sample.load(write(tmp_path, differing, "simulate")).conditions()
+
+
 def test_values_that_differ_between_shards_are_unknown_but_simulated(tmp_path):
     raw = SIMULATED | {"pileup": {"0000": 5, "0001": 20}, "sigma_z": {"0000": 5.5, "0001": 55}}
     sample = Sample.load(write(tmp_path, raw, "local"))

@@ -10,6 +10,7 @@ import pytest
 
 from trackbench.data.particle_id import generation_number, pack_particle_id
 from trackbench.errors import ConfigError, MissingExtraError
+from trackbench.geometry.detector import FIELD_T
 from trackbench.simulation import interactions, output
 from trackbench.simulation.config import PRESETS, SimulationConfig
 from trackbench.simulation.detectors import DETECTOR_COLUMNS, Detector
@@ -51,6 +52,10 @@ needs_sample = pytest.mark.skipif(not SAMPLE.exists(), reason="no real TrackML s
 def test_bad_setting_names_itself_and_what_is_allowed(name, value):
     with pytest.raises(ConfigError, match=rf"simulation\.{name}: value .*, expected "):
         SimulationConfig(**{name: value})
+
+
+def test_the_default_field_is_the_one_trackers_assume():
+    assert SimulationConfig().field == FIELD_T
 
 
 def test_nothing_to_simulate_is_refused():

@@ -7,6 +7,7 @@ say what the events are (``evaluation.sample``). The text is reStructuredText.
 from collections.abc import Callable, Mapping
 
 from trackbench.data.prepare import DataSelection
+from trackbench.evaluation.sample import unusual_detector
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.surfaces import SCORED_TRACKS, hits_of_regions
 
@@ -21,7 +22,7 @@ def about(kind: str, config: Mapping) -> str:
     """Say what one kind of result was made from.
 
     kind: "comparison" (tables and figures of all test events), "surfaces", "event" (one event drawn),
-        "latency", "tiled" or "simulation"
+        "latency", "tiled", "simulation" or "effects" (variations of the simulation)
     config: the complete workflow configuration
     Returns sentences in reStructuredText. Raises KeyError for another kind.
     """
@@ -83,6 +84,17 @@ def _simulation(config: Mapping) -> str:
     return _sentences(what, "hits of all volumes, noise kept, no selection of hits or particles")
 
 
+def _effects(config: Mapping) -> str:
+    particles = TruthSelection(**config["selection"]).label()
+    events = _count(config["effects"]["events"], "simulated event")
+    return _sentences(
+        f"{events} per row, the same collisions in all of them; where a row says nothing else: {_simulated(config)}",
+        f"hits used: {_hits(config)}",
+        reconstruction(config["data"]),
+        f"particles selected: {particles}; no hit is removed by this selection",
+    )
+
+
 _KINDS: dict[str, Callable[[Mapping], str]] = {
     "comparison": _comparison,
     "surfaces": _surfaces,
@@ -90,6 +102,7 @@ _KINDS: dict[str, Callable[[Mapping], str]] = {
     "latency": _latency,
     "tiled": _tiled,
     "simulation": _simulation,
+    "effects": _effects,
 }
 
 
@@ -104,9 +117,14 @@ def _data(config: Mapping) -> str:
         return "TrackML, " + ", ".join(config["data"]["kaggle"]["archives"])
     if source == "local":
         return "local events"
+    return _simulated(config)
+
+
+def _simulated(config: Mapping) -> str:
     known = config["data"]["simulate"]
     hard = "no hard process" if known["hard_process"] == "none" else known["hard_process"]
     spot = f"sigma_z = {known['sigma_z']:g} mm, hit efficiency {known['hit_efficiency']:g}"
+    spot = ", ".join([spot, *unusual_detector(known["field"], known["misalignment"])])
     return f"simulated, TrackML-like: {known['pileup']:g} pile-up, {hard}, {spot}"
 
 

@@ -94,6 +94,7 @@ def _check_relations(config: Mapping) -> None:
         )
     for pileup in (data["simulate"]["pileup"], *config["scan"]["pileup"]):
         SimulationConfig(**{**data["simulate"], "pileup": pileup})
+    _check_effects(config)
     if data["source"] == "local" and not Path(data["local"]["path"]).exists():
         what = f"'{data['local']['path']}' does not exist"
         raise ConfigError(describe("config key data.local.path", what, "a directory or zip of events"))
@@ -101,3 +102,19 @@ def _check_relations(config: Mapping) -> None:
     if reference not in config["trackers"]:
         listed = ", ".join(config["trackers"])
         raise ConfigError(describe("config key evaluation.reference", f"value '{reference}'", f"one of {listed}"))
+
+
+def _check_effects(config: Mapping) -> None:
+    """Every variation must be something that can be simulated, with trackers of this run."""
+    from trackbench.simulation.config import SimulationConfig
+
+    effects = config["effects"]
+    for name in effects["trackers"]:
+        if name not in config["trackers"]:
+            listed = ", ".join(config["trackers"])
+            raise ConfigError(describe("config key effects.trackers", f"tracker '{name}'", f"some of {listed}"))
+    for name, changes in effects["variations"].items():
+        try:
+            SimulationConfig(**{**config["data"]["simulate"], **changes})
+        except ConfigError as error:
+            raise ConfigError(f"config key effects.variations.{name}: {error}") from None

@@ -30,7 +30,7 @@ from trackbench.files import write_json, write_text
 INDEX_COLUMNS = ("event_id", "split", "shard", "n_hits", "n_particles", "n_selected")
 
 # Taken over from the manifest of simulated events; unknown (null) for others.
-RAW_FIELDS = ("pileup", "sigma_z", "hit_efficiency", "noise_fraction", "hard_process")
+RAW_FIELDS = ("pileup", "sigma_z", "hit_efficiency", "noise_fraction", "hard_process", "field", "misalignment")
 _SHARD_FOLDER = re.compile(r"shard-\d+")
 
 

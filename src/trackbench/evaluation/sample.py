@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRUTH_FILTER = "truth_filter: noise and particles out of acceptance removed by truth"
+USUAL_FIELD = 2.0  # solenoid field that needs no words [T]
 _NAMES = {"kaggle": "TrackML", "local": "local data", "simulate": "simulated"}
 
 
@@ -21,6 +22,7 @@ class Sample:
     n_test: number of test events
     selection_label: hits used, in words (``DataSelection.label()``)
     truth_filter: hits were removed by truth
+    field: solenoid field [T]; misalignment: spread of module displacements [mm]; None where unknown, as above
     """
 
     simulated: bool
@@ -31,6 +33,8 @@ class Sample:
     n_test: int
     selection_label: str
     truth_filter: bool = False
+    field: float | None = None
+    misalignment: float | None = None
 
     @classmethod
     def load(cls, manifest: str | os.PathLike) -> "Sample":
@@ -46,6 +50,8 @@ class Sample:
             n_test=facts["n_events_per_split"]["test"],
             selection_label=facts["selection_label"],
             truth_filter=facts["selection"]["truth_filter"],
+            field=_number(facts.get("field")),  # older manifests do not have these
+            misalignment=_number(facts.get("misalignment")),
         )
 
     def name(self) -> str:
@@ -60,13 +66,20 @@ class Sample:
         """Return the known conditions, e.g. ``200 pile-up, sigma_z = 5.5 mm, hit efficiency 0.98``."""
         spread = "sigma_z = {:g} mm" if self.simulated else "spread of primary vertices {:.3g} mm"
         known = (("{:g} pile-up", self.pileup), (spread, self.sigma_z), ("hit efficiency {:g}", self.hit_efficiency))
-        return ", ".join(text.format(value) for text, value in known if value is not None)
+        texts = [text.format(value) for text, value in known if value is not None]
+        return ", ".join([*texts, *unusual_detector(self.field, self.misalignment)])
 
     def label(self) -> str:
         """Return number of events, data, conditions and hits used as one phrase."""
         events = f"{self.n_test} test event" + ("" if self.n_test == 1 else "s")
         data = "simulated, TrackML-like" if self.simulated else _NAMES[self.source]
         return f"{events} ({'; '.join(part for part in (data, self.conditions()) if part)}); {self.selection_label}"
+
+
+def unusual_detector(field: float | None, misalignment: float | None) -> list[str]:
+    """Name a field other than 2 T and misaligned modules; a detector as trackers assume it needs no words."""
+    texts = [] if field in (None, USUAL_FIELD) else [f"field {field:g} T"]
+    return texts + ([f"modules misaligned by {misalignment:g} mm"] if misalignment else [])
 
 
 def _number(value: object) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from trackbench.evaluation.sample import Sample
+from trackbench.evaluation.sample import Sample, unusual_detector
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.plotting.style import Header, save_figure
 
@@ -26,11 +26,12 @@ def sample_header(
     """
     sample = Sample.load(manifest)
     name = sample.name() + (" and simulated pile-up scan" if scan and not sample.simulated else "")
+    unusual = unusual_detector(sample.field, sample.misalignment)
     return Header(
         pileup=None if scan else sample.pileup,
         selection=TruthSelection(**selection).label() if selection else "",
         n_events=None if scan else n_events or sample.n_test,
-        note=note,
+        note=", ".join([*unusual, *([note] if note else [])]),
         sample=name,
         sigma_z=sample.sigma_z if sample.simulated or not scan else None,
         hits=sample.selection_label,

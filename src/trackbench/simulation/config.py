@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 from trackbench.errors import ConfigError, describe
-from trackbench.geometry.detector import FIELD_T
 
 HARD_PROCESSES = ("ttbar", "tthbb", "none")
 FORMATS = ("parquet", "csv", "csv.gz")
@@ -35,7 +34,7 @@ class SimulationConfig:
     sigma_z: float = 5.5
     hit_efficiency: float = 0.98
     noise_fraction: float = 0.15
-    field: float = FIELD_T
+    field: float = 2.0  # geometry.detector.FIELD_T, which would load numpy
     misalignment: float = 0.0
     cells: bool = False
     format: str = "parquet"
