@@ -4,8 +4,11 @@ from collections import Counter
 from fractions import Fraction
 
 
-def naive_counts(labels, truth, pt_min=0.9, eta_max=4.0, min_layers=3, min_size=3):
-    """Return metric name -> (numerator, denominator) for selection pT >= pt_min, |eta| < eta_max."""
+def naive_counts(labels, truth, pt_min=0.9, eta_max=4.0, min_layers=3, min_size=3, fit_pt=None):
+    """Return metric name -> (numerator, denominator) for selection pT >= pt_min, |eta| < eta_max.
+
+    fit_pt: label -> fitted pT [GeV], if the candidates are fitted
+    """
     labels, particle_id = labels.tolist(), truth.particle_id.tolist()
     rows = {row["particle_id"]: row for row in truth.particles.to_dict("records")}
     here = Counter(particle_id)
@@ -23,6 +26,9 @@ def naive_counts(labels, truth, pt_min=0.9, eta_max=4.0, min_layers=3, min_size=
     counts = fiducial_counts([c for c in described if c["n"] >= min_size and c["majority"] in targets], targets)
     candidates = [c for c in described if c["n"] >= min_size]
     counts["fake_all"] = (sum(not c["dm"] for c in candidates), len(candidates))
+    if fit_pt is not None:
+        above = [c for c in candidates if fit_pt[labels[c["hits"][0]]] > pt_min]
+        counts["fake_all_pt"] = (sum(not c["dm"] for c in above), len(above))
     counts.update(acorn(described, targets))
     counts.update(maskformer(described, rows, here, total))
     good = [c for c in described if c["dm"]]

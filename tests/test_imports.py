@@ -21,7 +21,7 @@ ALLOWED = {
     "simulation": {"errors", "files", "geometry", "data"},
     "fitting": {"errors", "geometry", "data.hits", "data.tracks"},
     "trackers": {"errors", "files", "geometry", "data.hits", "data.tracks", "fitting"},
-    "evaluation": {"errors", "files", "data", "fitting.vertices"},
+    "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "runner": {"errors", "files", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},

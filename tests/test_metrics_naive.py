@@ -8,15 +8,40 @@ from metric_events import make_truth
 from naive_metrics import naive_counts
 from toys import toy_event
 
+from trackbench.data.tracks import TrackParameters
 from trackbench.evaluation import TruthSelection, evaluate_event
+from trackbench.evaluation.definitions import FITTED_METRICS
 
-PER_EVENT = {"n_hits", "n_noise", "n_targets", "n_clusters", "n_candidates", "n_fiducial"}  # plain counts
+PER_EVENT = {
+    "n_hits",
+    "n_noise",
+    "n_targets",
+    "n_clusters",
+    "n_candidates",
+    "n_candidates_pt",
+    "n_fiducial",
+}  # plain counts
+
+
+OF_VERTICES = {"vertex_efficiency", "vertex_fake_rate"}  # tested on their own
+
+
+def random_fits(labels):
+    """Parameters of every label, around the pT cut; some of them failed."""
+    rng = np.random.default_rng(len(labels))
+    n = labels.max(initial=-1) + 1
+    values = np.zeros((n, 5))
+    values[:, 4] = rng.choice([-1, 1], n) * rng.choice([0.4, 1.0, 1 / 0.9, 1.3, 2.5, np.nan], n)
+    return TrackParameters(values, np.zeros((n, 5, 5)), np.zeros(n), *np.zeros((2, n), dtype=np.int64))
 
 
 def assert_same(labels, truth, selection=None, **cuts):
-    found = evaluate_event(labels, truth, selection).counts
-    expected = naive_counts(labels, truth, **cuts)
-    assert set(found) - PER_EVENT == set(expected)
+    fits = random_fits(labels)
+    found = evaluate_event(labels, truth, selection, parameters=fits).counts
+    expected = naive_counts(labels, truth, fit_pt=dict(enumerate(fits.pt)), **cuts)
+    assert set(found) - PER_EVENT - OF_VERTICES == set(expected)
+    without = evaluate_event(labels, truth, selection).counts
+    assert without == {name: count for name, count in found.items() if name not in FITTED_METRICS}
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-12, abs=1e-15), name
 

@@ -14,7 +14,7 @@ from trackbench.data.hits import Hits
 from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters, Tracks
 from trackbench.errors import InputError
 from trackbench.evaluation import TruthSelection, evaluate_event
-from trackbench.evaluation.run import evaluate_tracks, match_labels, read_tracks
+from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks, match_labels, read_tracks
 from trackbench.runner import run_tracker
 from trackbench.trackers.base import TrackerBase
 
@@ -103,8 +103,8 @@ def paths(tmp_path):
 
 @pytest.fixture
 def tables(tmp_path):
-    names = {"out_counts": "c.csv", "out_particles": "p.parquet", "out_candidates": "k.parquet"}
-    return {key: tmp_path / "metrics" / name for key, name in names.items()}
+    names = ("counts.csv", "particles.parquet", "candidates.parquet", "residuals.parquet", "vertices.parquet")
+    return EvaluationFiles(*(tmp_path / "metrics" / name for name in names))
 
 
 def test_files_of_a_run(events, paths):
@@ -251,8 +251,8 @@ def test_padding_is_not_written(paths, tables):
     padded_hits, padded_truth = pad(hits, truth, 7)
     run_tracker(AzimuthTracker(), [(padded_hits, padded_truth)], **paths)
     assert len(pd.read_parquet(paths["out_tracks"])) == len(hits)
-    evaluate_tracks(paths["out_tracks"], [(padded_hits, padded_truth)], TruthSelection(), **tables)
-    counts = pd.read_csv(tables["out_counts"]).set_index("metric")
+    evaluate_tracks(paths["out_tracks"], [(padded_hits, padded_truth)], TruthSelection(), tables)
+    counts = pd.read_csv(tables.counts).set_index("metric")
     assert counts.loc["n_hits", "num"] == len(hits)
 
 
@@ -267,10 +267,10 @@ def pad(hits, truth, n):
 
 def test_evaluated_tables(events, paths, tables):
     run_tracker(AzimuthTracker(), events, **paths)
-    evaluate_tracks(paths["out_tracks"], iter(events), TruthSelection(), **tables)
-    counts = pd.read_csv(tables["out_counts"])
+    evaluate_tracks(paths["out_tracks"], iter(events), TruthSelection(), tables)
+    counts = pd.read_csv(tables.counts)
     assert list(counts.columns) == ["event_id", "metric", "num", "den"]
-    particles, candidates = (pd.read_parquet(tables[name]) for name in ("out_particles", "out_candidates"))
+    particles, candidates = (pd.read_parquet(path) for path in (tables.particles, tables.candidates))
     for hits, truth in events:
         expected = evaluate_event(AzimuthTracker().reconstruct(hits), truth)
         found = counts[counts["event_id"] == hits.event_id].set_index("metric")
@@ -304,7 +304,7 @@ def test_tracks_that_do_not_fit(events, tables, tmp_path, change, message):
     path = tmp_path / "tracks.parquet"
     write_tracks(path, events, change)
     with pytest.raises(InputError) as error:
-        evaluate_tracks(path, events, TruthSelection(), **tables)
+        evaluate_tracks(path, events, TruthSelection(), tables)
     assert message in str(error.value)
     assert not (tmp_path / "metrics").exists()
 
@@ -321,13 +321,13 @@ def test_unreadable_tracks(tmp_path):
 def test_evaluating_no_events(tmp_path, tables):
     write_tracks(tmp_path / "t.parquet", [toy_event()], lambda frame: frame.iloc[:0])
     with pytest.raises(InputError, match="holds no events"):
-        evaluate_tracks(tmp_path / "t.parquet", [], TruthSelection(), **tables)
+        evaluate_tracks(tmp_path / "t.parquet", [], TruthSelection(), tables)
 
 
 def test_truth_of_another_event(events, tmp_path, tables):
     write_tracks(tmp_path / "t.parquet", events)
     with pytest.raises(InputError, match=r"event 1: hits and truth \(of event 2\) differ"):
-        evaluate_tracks(tmp_path / "t.parquet", [(events[0][0], events[1][1])], TruthSelection(), **tables)
+        evaluate_tracks(tmp_path / "t.parquet", [(events[0][0], events[1][1])], TruthSelection(), tables)
 
 
 def test_labels_in_the_order_of_the_event(tmp_path):

@@ -5,10 +5,13 @@ rule evaluate:
     input:
         index="results/{run}/prepared/{sample}/index.csv",
         tracks="results/{run}/tracks/{sample}/{tracker}.parquet",
+        parameters="results/{run}/tracks/{sample}/{tracker}-parameters.parquet",
     output:
         counts="results/{run}/metrics/{sample}/{tracker}-counts.csv",
         particles="results/{run}/metrics/{sample}/{tracker}-particles.parquet",
         candidates="results/{run}/metrics/{sample}/{tracker}-candidates.parquet",
+        residuals="results/{run}/metrics/{sample}/{tracker}-residuals.parquet",
+        vertices="results/{run}/metrics/{sample}/{tracker}-vertices.parquet",
     log:
         "logs/{run}/evaluate/{sample}-{tracker}.log",
     benchmark:

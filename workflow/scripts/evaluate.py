@@ -8,14 +8,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(index, tracks, out, selection):
+def main(inputs, out, selection):
     from trackbench.data.shards import read_events
-    from trackbench.evaluation.run import evaluate_tracks
+    from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
     from trackbench.evaluation.selection import TruthSelection
 
-    events = read_events(index, "test")
-    evaluate_tracks(tracks, events, TruthSelection(**selection), out.counts, out.particles, out.candidates)
+    events = read_events(inputs.index, "test")
+    files = EvaluationFiles(**{name: out[name] for name in EvaluationFiles._fields})
+    evaluate_tracks(inputs.tracks, events, TruthSelection(**selection), files, inputs.parameters)
 
 
 with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input.index, snakemake.input.tracks, snakemake.output, snakemake.params.selection)
+    main(snakemake.input, snakemake.output, snakemake.params.selection)

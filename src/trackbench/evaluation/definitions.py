@@ -4,7 +4,8 @@ P = purity, E = completeness of a cluster with respect to its majority particle.
 cluster of at least ``min_cluster_size`` hits, a *target* a particle that passes the selection and left a
 hit, a *fiducial* candidate one whose majority particle is a target. All comparisons are strict unless
 written otherwise. ``fake_all`` takes candidates of any momentum: a rate restricted to high transverse momentum
-needs a fit of each candidate, which labels alone do not give.
+needs a fit of each candidate, which labels alone do not give. Metrics that need such a fit, ``fake_all_pt`` and
+those of vertices, exist for trackers that give track parameters only.
 
 Sources: gnn_tracking ``metrics/cluster_metrics.py``; HEPTv2 ``heptv2/eval/metrics.py``; acorn
 ``track_building``; hepattn ``experiments/trackml/eval``; trackml-library ``trackml/score.py``.
@@ -12,8 +13,13 @@ Sources: gnn_tracking ``metrics/cluster_metrics.py``; HEPTv2 ``heptv2/eval/metri
 
 from dataclasses import dataclass
 
+PROMPT_RADIUS = 2.0  # production vertex this close to the beam line [mm]
+VERTEX_WINDOW = 0.3  # distance along the beam of a found vertex to the true one it is matched to, at most [mm]
+
 DEFINITION_VERSION = "v1"  # raise when any value below would change on the same labels and truth
 
+# Only trackers that give the parameters of their candidates have these.
+FITTED_METRICS = ("fake_all_pt", "n_candidates_pt", "vertex_efficiency", "vertex_fake_rate")
 ACORN_STYLES = ("atlas", "one_way", "two_way")
 ACORN_LENGTHS = (3, 5)
 
@@ -71,6 +77,11 @@ METRICS: dict[str, Metric] = {
     "fake_all": Metric(
         "Fake rate (all candidates)", "binomial", "candidates not DM-matched to any particle / all candidates"
     ),
+    "fake_all_pt": Metric(
+        "Fake rate (all candidates, fitted pT)",
+        "binomial",
+        "candidates of fitted pT above the cut not DM-matched to any particle / such candidates",
+    ),
     **{name: metric for style in ACORN_STYLES for n in ACORN_LENGTHS for name, metric in _acorn(style, n).items()},
     **_maskformer("", ""),
     **_maskformer("_postfilter", ", after hit filter"),
@@ -81,10 +92,23 @@ METRICS: dict[str, Metric] = {
     "fit_accuracy_all": Metric("FitAccuracy (all hits)", "ratio", "same numerator / all hits, noise included"),
     "coverage": Metric("Coverage", "ratio", "hits in candidates / hits"),
     "coverage_target": Metric("Coverage of target hits", "ratio", "hits of targets in candidates / hits of targets"),
+    "vertex_efficiency": Metric(
+        "Vertex efficiency",
+        "binomial",
+        f"true vertices with a found one within {VERTEX_WINDOW:g} mm / true primary vertices of >= 2 prompt targets",
+    ),
+    "vertex_fake_rate": Metric(
+        "Vertex fake rate",
+        "binomial",
+        f"found vertices without a true one, of any momentum, within {VERTEX_WINDOW:g} mm / found vertices",
+    ),
     "n_hits": Metric("Hits per event", "count", "hits"),
     "n_noise": Metric("Noise hits per event", "count", "hits of no particle"),
     "n_targets": Metric("Target particles per event", "count", "targets"),
     "n_clusters": Metric("Clusters per event", "count", "clusters of any size"),
     "n_candidates": Metric("Candidates per event", "count", "candidates"),
+    "n_candidates_pt": Metric(
+        "Candidates above the pT cut per event", "count", "candidates of fitted pT above the cut"
+    ),
     "n_fiducial": Metric("Fiducial candidates per event", "count", "fiducial candidates"),
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trackbench.data.tracks import TrackParameters
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.evaluation.conventions import (
@@ -19,7 +20,10 @@ from trackbench.evaluation.conventions import (
     maskformer_postfilter_counts,
 )
 from trackbench.evaluation.matching import NOISE, Matching, match_clusters
+from trackbench.evaluation.residuals import check_parameters, residual_frame
 from trackbench.evaluation.selection import TruthSelection
+from trackbench.evaluation.vertices import evaluate_vertices
+from trackbench.fitting.vertices import find_vertices
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,22 @@ class EventResult:
     """The result of ``evaluate_event``.
 
     counts: metric name -> (numerator, denominator)
-    particles: one row per target: event_id particle_id pt eta phi z0 vr n_hits dm perfect technical;
-        vr = transverse distance of the production vertex from the beam line [mm]
-    candidates: one row per candidate: event_id track_id n_hits pt eta phi z0 fiducial fake_purity fake_dm;
-        pt eta phi z0 of the majority particle, NaN if noise leads. The fakes are flagged for every candidate
-        (a candidate led by noise is both), so restrict to ``fiducial`` for the rates of that name
+    particles: one row per target: event_id particle_id pt eta phi z0 vr n_hits n_layers dm perfect
+        technical; vr = transverse distance of the production vertex from the beam line [mm]
+    candidates: one row per candidate: event_id track_id n_hits pt eta phi z0 fiducial fake_purity fake_dm fit_pt
+        fit_eta; pt eta phi z0 of the majority particle, NaN if noise leads; fit_pt fit_eta of the fit, NaN
+        without. The fakes are flagged for every candidate (a candidate led by noise is both), so restrict
+        to ``fiducial`` for the rates of that name
+    residuals: ``residuals.RESIDUAL_COLUMNS`` of the candidates matched to a target by double majority
+    vertices: ``vertices.VERTEX_COLUMNS``, found and true ones; both None without track parameters
     """
 
     event_id: int
     counts: Counts
     particles: pd.DataFrame
     candidates: pd.DataFrame
+    residuals: pd.DataFrame | None = None
+    vertices: pd.DataFrame | None = None
 
     def value(self, metric: str) -> float:
         """Return numerator / denominator of ``metric``, NaN for an empty denominator."""
@@ -46,7 +55,11 @@ class EventResult:
 
 
 def evaluate_event(
-    labels: np.ndarray, truth: Truth, selection: TruthSelection | None = None, kept: np.ndarray | None = None
+    labels: np.ndarray,
+    truth: Truth,
+    selection: TruthSelection | None = None,
+    kept: np.ndarray | None = None,
+    parameters: TrackParameters | None = None,
 ) -> EventResult:
     """Evaluate the track candidates of one event by every convention at once.
 
@@ -54,7 +67,8 @@ def evaluate_event(
     truth: its rows are the hit collection that is scored; targets need at least one hit in it
     selection: which particles are targets (default: the headline selection, pT >= 0.9 GeV)
     kept: (n,) bool, hits that survived the tracker's own hit filter; adds the ``_postfilter`` metrics
-    Raises InputError if labels and truth do not fit together.
+    parameters: fits of the candidates, row i of label i; adds the metrics that need them, residuals and vertices
+    Raises InputError if labels, truth and parameters do not fit together.
     """
     selection = selection or TruthSelection()
     labels = np.asarray(labels)
@@ -71,7 +85,15 @@ def evaluate_event(
     if kept is not None:
         counts.update(maskformer_postfilter_counts(labels, truth, _check_kept(kept, truth)))
     particles = _target_frame(match, truth, target, groups)
-    return EventResult(truth.event_id, counts, particles, _candidate_frame(match, truth, groups))
+    candidates = _candidate_frame(match, truth, groups)
+    if parameters is None:
+        return EventResult(truth.event_id, counts, particles, candidates)
+    check_parameters(parameters, match.labels, truth.event_id)
+    candidates = _with_fits(candidates, parameters)
+    counts.update(_fitted_counts(candidates, selection.pt_min))
+    residuals = residual_frame(match, truth, groups.fiducial & groups.double_majority, parameters)
+    vertex_counts, vertices = evaluate_vertices(find_vertices(parameters), truth, target, selection)
+    return EventResult(truth.event_id, counts | vertex_counts, particles, candidates, residuals, vertices)
 
 
 @dataclass(frozen=True)
@@ -180,6 +202,7 @@ def _target_frame(match: Matching, truth: Truth, target: np.ndarray, groups: _Cl
         **_kinematics(particles, rows),
         "vr": np.hypot(vertex[:, 0], vertex[:, 1]),
         "n_hits": particles["n_hits"].to_numpy(np.int64)[rows],
+        "n_layers": particles["n_layers"].to_numpy(np.int64)[rows],
         "dm": found(groups.double_majority),
         "perfect": found(groups.perfect),
         "technical": found(match.pure),
@@ -197,8 +220,25 @@ def _candidate_frame(match: Matching, truth: Truth, groups: _ClusterGroups) -> p
         "fiducial": groups.fiducial[kept],
         "fake_purity": ~match.pure[kept] | (match.majority[kept] == NOISE),
         "fake_dm": ~groups.double_majority[kept],
+        "fit_pt": np.nan,
+        "fit_eta": np.nan,
     }
     return pd.DataFrame(columns)
+
+
+def _with_fits(candidates: pd.DataFrame, parameters: TrackParameters) -> pd.DataFrame:
+    """Fill in fit_pt [GeV] and fit_eta of the candidates."""
+    fits = parameters.take(candidates["track_id"].to_numpy())
+    theta = fits.to_frame(0)["theta"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):  # a fit may have failed
+        return candidates.assign(fit_pt=fits.pt, fit_eta=-np.log(np.tan(theta / 2)))
+
+
+def _fitted_counts(candidates: pd.DataFrame, pt_min: float) -> Counts:
+    """The fake rate of all candidates above a cut on the fitted pT, which no truth enters."""
+    above = candidates["fit_pt"] > pt_min
+    n_above = int(above.sum())
+    return {"fake_all_pt": (int((above & candidates["fake_dm"]).sum()), n_above), "n_candidates_pt": (n_above, 1)}
 
 
 def _check_kept(kept: np.ndarray, truth: Truth) -> np.ndarray:

@@ -4,19 +4,33 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trackbench.data.hits import Hits
+from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.evaluation.metrics import EventResult, evaluate_event
+from trackbench.evaluation.residuals import RESIDUAL_COLUMNS
 from trackbench.evaluation.selection import TruthSelection
+from trackbench.evaluation.vertices import VERTEX_COLUMNS
 from trackbench.files import atomic_path
 
 TRACK_COLUMNS = ("event_id", "hit_id", "track_id")
 logger = logging.getLogger(__name__)
+
+
+class EvaluationFiles(NamedTuple):
+    """Paths of what ``evaluate_tracks`` writes: counts as csv, all others as parquet."""
+
+    counts: str | os.PathLike
+    particles: str | os.PathLike
+    candidates: str | os.PathLike
+    residuals: str | os.PathLike
+    vertices: str | os.PathLike
 
 
 def read_tracks(path: str | os.PathLike) -> dict[int, pd.DataFrame]:
@@ -39,6 +53,20 @@ def read_tracks(path: str | os.PathLike) -> dict[int, pd.DataFrame]:
         raise InputError(describe(path, f"{len(repeated)} duplicate hit_id (first {hit} of event {event})", "unique"))
     groups = frame.groupby("event_id", sort=True)
     return {int(event): group[["hit_id", "track_id"]].reset_index(drop=True) for event, group in groups}
+
+
+def read_parameters(path: str | os.PathLike) -> dict[int, TrackParameters]:
+    """Read a file of track parameters with ``PARAMETER_COLUMNS`` (parquet, or csv by its suffix).
+
+    Returns event_id -> parameters of the candidates of that event; nothing from a tracker that does not fit.
+    Raises InputError for a file that cannot be read, a missing column or candidates not numbered 0, 1, ...
+    """
+    frame = _read_table(path)
+    missing = [name for name in PARAMETER_COLUMNS if name not in frame]
+    if missing:
+        raise InputError(describe(path, f"no column {missing[0]}", "columns " + ", ".join(PARAMETER_COLUMNS)))
+    groups = frame.sort_values(["event_id", "track_id"], kind="stable").groupby("event_id", sort=True)
+    return {int(event): TrackParameters.from_frame(group) for event, group in groups}
 
 
 def match_labels(tracks: pd.DataFrame, hit_id: np.ndarray, where: str = "tracks") -> np.ndarray:
@@ -67,29 +95,40 @@ def evaluate_tracks(
     tracks: str | os.PathLike,
     events: Iterable[tuple[Hits, Truth]],
     selection: TruthSelection,
-    out_counts: str | os.PathLike,
-    out_particles: str | os.PathLike,
-    out_candidates: str | os.PathLike,
+    out: EvaluationFiles,
+    parameters: str | os.PathLike | None = None,
 ) -> None:
-    """Evaluate every event and write the counts (csv), particles and candidates (parquet) tables.
+    """Evaluate every event and write the tables of a tracker.
 
     tracks: file of ``read_tracks``
     events: hits and truth of exactly the events in ``tracks``; padding (``valid`` False) is ignored
-    Raises InputError if events or hits of the two do not agree; then nothing is written.
+    parameters: file of ``read_parameters``; without rows, or without the file, residuals and vertices are
+        tables without rows
+    Raises InputError if events, hits or candidates do not agree; then nothing is written.
     """
-    results = list(_evaluate_all(tracks, events, selection))
+    fits = {} if parameters is None else read_parameters(parameters)
+    results = list(_evaluate_all(tracks, events, selection, fits))
     if not results:
         raise InputError(describe(tracks, "holds no events", "at least one event to evaluate"))
     counts = [(result.event_id, metric, num, den) for result in results for metric, (num, den) in result.counts.items()]
     table = pd.DataFrame(counts, columns=["event_id", "metric", "num", "den"])
-    with atomic_path(out_counts) as temporary:
+    with atomic_path(out.counts) as temporary:
         table.to_csv(temporary, index=False)
-    for path, name in ((out_particles, "particles"), (out_candidates, "candidates")):
-        with atomic_path(path) as temporary:
-            pd.concat([getattr(r, name) for r in results], ignore_index=True).to_parquet(temporary, index=False)
+    for name in ("particles", "candidates", "residuals", "vertices"):
+        with atomic_path(getattr(out, name)) as temporary:
+            _joined(results, name).to_parquet(temporary, index=False)
 
 
-def _evaluate_all(tracks, events, selection: TruthSelection) -> Iterator[EventResult]:
+def _joined(results: list[EventResult], name: str) -> pd.DataFrame:
+    """One table of all events; only its columns if no event has any, as without track parameters."""
+    frames = [getattr(result, name) for result in results]
+    frames = [frame for frame in frames if frame is not None]
+    if frames:
+        return pd.concat(frames, ignore_index=True)
+    return pd.DataFrame(columns=list({"residuals": RESIDUAL_COLUMNS, "vertices": VERTEX_COLUMNS}[name]))
+
+
+def _evaluate_all(tracks, events, selection: TruthSelection, fits: dict[int, TrackParameters]) -> Iterator[EventResult]:
     by_event = read_tracks(tracks)
     remaining = set(by_event)
     for hits, truth in events:
@@ -100,7 +139,9 @@ def _evaluate_all(tracks, events, selection: TruthSelection) -> Iterator[EventRe
         remaining.remove(truth.event_id)
         where = f"{tracks}, event {truth.event_id}"
         labels = match_labels(by_event.pop(truth.event_id), truth.hit_id, where)
-        result = evaluate_event(labels, truth, selection)
+        # An event without candidates has no rows, even from a tracker that fits.
+        parameters = fits.get(truth.event_id, TrackParameters.empty()) if fits else None
+        result = evaluate_event(labels, truth, selection, parameters=parameters)
         logger.info("event %d: DM %.4f of %d targets", truth.event_id, result.value("dm"), result.counts["dm"][1])
         yield result
     if remaining:

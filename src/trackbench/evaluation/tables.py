@@ -21,7 +21,7 @@ from trackbench.errors import InputError, describe
 from trackbench.evaluation import intervals
 from trackbench.evaluation.conventions import MASKFORMER_SELECTION
 from trackbench.evaluation.costs import cost_rows
-from trackbench.evaluation.definitions import DEFINITION_VERSION, METRICS
+from trackbench.evaluation.definitions import DEFINITION_VERSION, METRICS, PROMPT_RADIUS
 from trackbench.evaluation.published import quoted_rows
 from trackbench.evaluation.sample import TRUTH_FILTER
 
@@ -42,7 +42,6 @@ COLUMNS = (
 MEASURED = "measured here (simulated)"
 BOOTSTRAP_EVENTS = 20
 BARREL_ETA = 1.5
-PROMPT_RADIUS = 2.0  # production vertex this close to the beam line [mm]
 
 # region -> mask over a particles or candidates frame; a region whose columns are lacking is left out
 REGIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {

@@ -1,0 +1,259 @@
+"""True perigee, residuals and pulls, and the metrics that need fits: against hand-made circles and known noise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from metric_events import make_truth
+from toys import CURVATURE, toy_event
+
+from trackbench.data.tracks import PARAMETERS, TrackParameters
+from trackbench.errors import InputError
+from trackbench.evaluation import TruthSelection, evaluate_event
+from trackbench.evaluation.residuals import RESIDUAL_COLUMNS, true_perigee
+from trackbench.evaluation.vertices import VERTEX_COLUMNS, evaluate_vertices
+from trackbench.fitting.vertices import Vertices
+
+PT_1M = 2.0 * CURVATURE * 1000.0  # pT of a circle of radius 1 m
+QUARTER = 1000.0 * np.pi / 2  # path of a quarter of it [mm]
+
+
+def particle(q, vx, vy, phi, vz=0.0, pt=PT_1M, eta=0.0):
+    return pd.DataFrame({"pt": [pt], "eta": [eta], "phi": [phi], "vx": [vx], "vy": [vy], "vz": [vz], "q": [q]})
+
+
+@pytest.mark.parametrize(
+    ("q", "vertex", "phi", "d0", "phi0", "path"),
+    [
+        # Made at the perigee: beside the beam line, flying along +y (left of it is -x) or +x (left is +y).
+        (1, (3.0, 0.0), np.pi / 2, -3.0, np.pi / 2, 0.0),
+        (-1, (3.0, 0.0), np.pi / 2, -3.0, np.pi / 2, 0.0),
+        (1, (0.0, 5.0), 0.0, 5.0, 0.0, 0.0),
+        # A quarter turn after a perigee at (0, +-5) along +x: positive charges turn right, their centre is
+        # 1 m below the perigee, negative charges turn left.
+        (1, (1000.0, -995.0), -np.pi / 2, 5.0, 0.0, QUARTER),
+        (1, (1000.0, -1005.0), -np.pi / 2, -5.0, 0.0, QUARTER),
+        (-1, (1000.0, 995.0), np.pi / 2, -5.0, 0.0, QUARTER),
+        (-1, (1000.0, 1005.0), np.pi / 2, 5.0, 0.0, QUARTER),
+        # A quarter turn before that perigee: flying inwards.
+        (1, (-1000.0, -995.0), np.pi / 2, 5.0, 0.0, -QUARTER),
+        # Without charge it is the straight line y = 4, flown towards -x: left of it is -y.
+        (0, (-30.0, 4.0), np.pi, -4.0, np.pi, 30.0),
+        # From the beam line itself.
+        (1, (0.0, 0.0), 2.0, 0.0, 2.0, 0.0),
+    ],
+)
+def test_perigee_of_hand_made_circles(q, vertex, phi, d0, phi0, path):
+    eta = 1.2
+    found = true_perigee(particle(q, *vertex, phi, vz=7.0, eta=eta))[0]
+    expected = [d0, 7.0 - path * np.sinh(eta), phi0, np.arctan2(1.0, np.sinh(eta)), q / PT_1M]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
+
+
+def test_perigee_against_steps_along_the_circle():
+    """Walk the circle in small steps, keep the closest point, and refine there."""
+    rng = np.random.default_rng(5)
+    n = 60
+    frame = pd.DataFrame(
+        {
+            "pt": rng.uniform(0.1, 3.0, n),
+            "eta": rng.uniform(-2, 2, n),
+            "phi": rng.uniform(-np.pi, np.pi, n),
+            "vx": rng.normal(0, 40, n),
+            "vy": rng.normal(0, 40, n),
+            "vz": rng.normal(0, 50, n),
+            "q": rng.choice([-1, 1], n),
+        }
+    )
+    for row, found in zip(frame.to_dict("records"), true_perigee(frame), strict=True):
+        rho = -2 * CURVATURE * row["q"] / row["pt"]  # dphi / ds
+        half_turn = np.pi / abs(rho)
+        low, high = -half_turn, half_turn
+        for _ in range(6):
+            s = np.linspace(low, high, 2001)
+            x = row["vx"] + (np.sin(row["phi"] + rho * s) - np.sin(row["phi"])) / rho
+            y = row["vy"] - (np.cos(row["phi"] + rho * s) - np.cos(row["phi"])) / rho
+            best = np.argmin(x**2 + y**2)
+            low, high = s[max(best - 1, 0)], s[min(best + 1, 2000)]
+        phi0 = row["phi"] + rho * s[best]
+        d0 = np.hypot(x[best], y[best]) * np.sign(-x[best] * np.sin(phi0) + y[best] * np.cos(phi0))
+        z0 = row["vz"] + s[best] * np.sinh(row["eta"])
+        assert found[:2] == pytest.approx([d0, z0], abs=1e-4)
+        assert np.remainder(found[2] - phi0 + 1, 2 * np.pi) == pytest.approx(1, abs=1e-6)
+
+
+def fitted_toy(event_id=1, n_tracks=600, scale=1.0):
+    """A toy event with perfect labels; fits = truth + Gaussian noise of ``scale`` times the covariance given."""
+    _, truth = toy_event(n_tracks=n_tracks, n_noise=10, seed=event_id, event_id=event_id, pt_min=1.0)
+    ids = truth.particles["particle_id"].to_numpy()
+    labels = np.where(truth.particle_id > 0, np.searchsorted(ids, truth.particle_id), -1)
+    rng = np.random.default_rng([9, event_id])
+    mixing = rng.normal(size=(len(ids), 5, 5)) * np.array([0.02, 0.05, 0.001, 0.0005, 0.01])[:, None] / 2
+    covariance = mixing @ mixing.transpose(0, 2, 1)
+    noise = (mixing @ rng.normal(size=(len(ids), 5, 1)))[:, :, 0] * scale
+    values = true_perigee(truth.particles) + noise
+    n_dof = np.full(len(ids), 4)
+    return labels, truth, TrackParameters(values, covariance, rng.chisquare(4, len(ids)), n_dof, 0 * n_dof)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_pulls_have_the_width_of_the_noise(scale):
+    labels, truth, fits = fitted_toy(scale=scale)
+    frame = evaluate_event(labels, truth, parameters=fits).residuals
+    assert list(frame) == list(RESIDUAL_COLUMNS)
+    assert len(frame) > 400
+    error = 1 / np.sqrt(2 * len(frame))
+    for name in PARAMETERS:
+        assert frame[f"pull_{name}"].std() == pytest.approx(scale, abs=4 * error * scale)
+        assert frame[f"pull_{name}"].mean() == pytest.approx(0, abs=4 * np.sqrt(2) * error * scale)
+
+
+def test_residuals_are_fitted_minus_true_row_by_row():
+    labels, truth, fits = fitted_toy(n_tracks=40)
+    frame = evaluate_event(labels, truth, parameters=fits).residuals
+    true = true_perigee(truth.particles)
+    for row in frame.to_dict("records"):
+        i = row["track_id"]
+        assert row["particle_id"] == truth.particles["particle_id"].iloc[i]
+        for k, name in enumerate(PARAMETERS):
+            difference = fits.to_frame(1)[name].iloc[i] - true[i, k]
+            assert row[f"residual_{name}"] == pytest.approx(difference, abs=1e-12)
+            assert row[f"pull_{name}"] == pytest.approx(difference / fits.covariance[i, k, k] ** 0.5, rel=1e-9)
+        assert row["chi2"] == fits.chi2[i]
+        assert row["vr"] == 0.0
+
+
+def fits_of(values, variance=1.0):
+    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    n = len(values)
+    covariance = np.broadcast_to(np.eye(5) * variance, (n, 5, 5))
+    return TrackParameters(values, covariance, np.ones(n), *np.ones((2, n), dtype=np.int64))
+
+
+def one_track(phi=0.0):
+    """A particle of pT 2 GeV from the origin with three hits, and its label 0."""
+    truth = make_truth([1, 1, 1], {1: (2.0, 0.0)})
+    return np.zeros(3, dtype=np.int64), truth.particles.assign(phi=phi, q=1.0), truth
+
+
+def test_phi_wraps_around():
+    labels, particles, truth = one_track(phi=3.1)
+    truth = type(truth)(truth.hit_id, truth.particle_id, truth.weight, particles)
+    result = evaluate_event(labels, truth, parameters=fits_of([0, 0, -3.1, np.pi / 2, 0.5]))
+    assert result.residuals["residual_phi"].iloc[0] == pytest.approx(2 * np.pi - 6.2, rel=1e-9)
+    assert result.residuals["residual_q_over_pt"].iloc[0] == pytest.approx(0.0)
+
+
+def test_failed_fits_have_no_pull():
+    labels, _, truth = one_track()
+    frame = evaluate_event(labels, truth, parameters=fits_of([np.nan, 0, 0, 1, 0.5], variance=0.0)).residuals
+    assert np.isnan(frame["residual_d0"].iloc[0])
+    assert not np.isnan(frame["residual_z0"].iloc[0])
+    assert frame[[f"pull_{name}" for name in PARAMETERS]].isna().all(axis=None)
+
+
+def test_only_matched_targets_have_residuals():
+    """Labels: 0 the target 1, 1 pure but incomplete of target 2, 2 the soft particle 3, 3 noise."""
+    truth = make_truth([1] * 3 + [2] * 7 + [3] * 3 + [0] * 3, {1: (2.0, 0.0), 2: (2.0, 0.0), 3: (0.3, 0.0)})
+    labels = np.array([0] * 3 + [1] * 3 + [-1] * 4 + [2] * 3 + [3] * 3)
+    result = evaluate_event(labels, truth, parameters=fits_of(np.zeros((4, 5))))
+    assert result.residuals["track_id"].tolist() == [0]
+    assert result.residuals["particle_id"].tolist() == [1]
+
+
+def test_fake_rate_of_candidates_above_the_fitted_pt():
+    """By hand: fitted pT 2 (matched, soft), 1 (noise: fake), 0.8 (below), 0.9 (not above), NaN (failed)."""
+    truth = make_truth([1] * 3 + [2] * 3 + [0] * 9, {1: (0.3, 0.0), 2: (3.0, 0.0)})
+    labels = np.repeat([0, 2, 1, 3, 4], 3)
+    values = np.zeros((5, 5))
+    values[:, 3] = [np.pi / 2, np.pi / 4, 1, 1, np.nan]
+    values[:, 4] = [0.5, -1.0, 1 / 0.8, 1 / 0.9, np.nan]
+    result = evaluate_event(labels, truth, TruthSelection(pt_min=0.9), parameters=fits_of(values))
+    assert result.counts["fake_all_pt"] == (1, 2)
+    assert result.counts["n_candidates_pt"] == (2, 1)
+    np.testing.assert_allclose(result.candidates["fit_pt"], [2, 1, 0.8, 0.9, np.nan])
+    np.testing.assert_allclose(result.candidates["fit_eta"].iloc[:2], [0, np.arcsinh(1)], atol=1e-12)
+    without = evaluate_event(labels, truth)
+    assert without.candidates["fit_pt"].isna().all()
+    assert without.residuals is None
+    assert "fake_all_pt" not in without.counts
+
+
+def test_no_candidates_and_no_hits():
+    truth = make_truth([1, 1, 1], {1: (2.0, 0.0)})
+    result = evaluate_event(np.full(3, -1), truth, parameters=TrackParameters.empty())
+    assert result.residuals.empty
+    assert list(result.residuals) == list(RESIDUAL_COLUMNS)
+    assert result.counts["fake_all_pt"] == (0, 0)
+    assert result.counts["vertex_fake_rate"] == (0, 0)
+    empty = evaluate_event(np.zeros(0, dtype=np.int64), make_truth([], {}), parameters=TrackParameters.empty())
+    assert empty.vertices.empty
+    assert list(empty.vertices) == list(VERTEX_COLUMNS)
+
+
+def test_candidates_without_parameters():
+    labels, _, truth = one_track()
+    with pytest.raises(InputError, match="event 1: 0 candidates but track_id 0, expected one row for each track_id"):
+        evaluate_event(labels, truth, parameters=TrackParameters.empty())
+
+
+def vertex_truth(vertices):
+    """Truth with one particle of 3 hits per entry (vertex, z, pt, generation, vx)."""
+    ids = [(vertex << 52) | (i + 1) << 36 for i, (vertex, *_) in enumerate(vertices)]
+    kinematics = {pid: (entry[2], 0.0) for pid, entry in zip(ids, vertices, strict=True)}
+    truth = make_truth(np.repeat(ids, 3), kinematics)
+    by_id = dict(zip(ids, vertices, strict=True))
+    entries = [by_id[pid] for pid in truth.particles["particle_id"]]
+    _, vz, _, generation, vx = map(list, zip(*entries, strict=True))
+    return type(truth)(
+        truth.hit_id, truth.particle_id, truth.weight, truth.particles.assign(vz=vz, vx=vx, generation=generation)
+    )
+
+
+def found_at(*z):
+    z = np.array(z, dtype=np.float64)
+    return Vertices(z, np.full(z.size, 0.01), np.full(z.size, 2), np.zeros(0, dtype=np.int64))
+
+
+def test_vertices_by_hand():
+    """Vertex 1 at 0 mm (two targets), 2 at 1 mm (one target), 3 at 5 mm (soft), 4 at 8 mm (secondaries)."""
+    entries = [(1, 0.0, 2.0, 0, 0.0)] * 2 + [(2, 1.0, 2.0, 0, 0.0)] + [(3, 5.0, 0.4, 0, 0.0)] * 2
+    entries += [(4, 8.0, 2.0, 1, 0.0), (4, 8.0, 2.0, 1, 0.0), (1, 9.0, 2.0, 0, 30.0), (5, 20.0, 2.0, 0, 0.0)]
+    entries += [(5, 20.2, 2.0, 0, 0.0)]
+    truth = vertex_truth(entries)
+    selection = TruthSelection()
+    target = selection.selected(truth.particles)
+    # Found: at vertex 1; a second time there (fake); at the soft vertex (real); at the secondaries (fake).
+    counts, table = evaluate_vertices(found_at(0.1, 0.25, 5.0, 8.0), truth, target, selection)
+    assert counts == {"vertex_efficiency": (1, 2), "vertex_fake_rate": (2, 4)}
+    assert list(table) == list(VERTEX_COLUMNS)
+    found, true = (table[table["kind"] == kind] for kind in ("found", "true"))
+    assert found["matched"].tolist() == [True, False, True, False]
+    np.testing.assert_allclose(true["z"], [0.0, 20.1])
+    assert true["n_tracks"].tolist() == [2, 2]
+    assert true["matched"].tolist() == [True, False]
+    assert true["sigma_z"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("true", "found", "efficiency", "fakes"),
+    [
+        ((0.0, 0.62), (0.29,), (1, 2), (0, 1)),
+        ((-0.01, 0.62), (0.30,), (0, 2), (1, 1)),
+        ((0.0, 0.4), (0.22, 0.3), (2, 2), (0, 2)),  # 0.22 is nearer to 0.4, which the closer 0.3 takes
+        ((0.0, 0.4), (0.38, 0.4), (1, 2), (1, 2)),
+        ((0.0, 0.4), (), (0, 2), (0, 0)),
+    ],
+)
+def test_vertices_match_one_to_one_within_the_window(true, found, efficiency, fakes):
+    truth = vertex_truth([(i + 1, z, 2.0, 0, 0.0) for i, z in enumerate(true) for _ in range(2)])
+    selection = TruthSelection()
+    counts, _ = evaluate_vertices(found_at(*found), truth, selection.selected(truth.particles), selection)
+    assert counts == {"vertex_efficiency": efficiency, "vertex_fake_rate": fakes}
+
+
+def test_found_tracks_make_the_vertices_of_an_event():
+    labels, truth, fits = fitted_toy(n_tracks=30)
+    result = evaluate_event(labels, truth, parameters=fits)
+    found = result.vertices[result.vertices["kind"] == "found"]
+    assert result.counts["vertex_fake_rate"][1] == len(found)
+    assert (found["n_tracks"] >= 2).all()
