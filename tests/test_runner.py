@@ -324,6 +324,20 @@ def test_evaluating_no_events(tmp_path, tables):
         evaluate_tracks(tmp_path / "t.parquet", [], TruthSelection(), tables)
 
 
+def test_an_event_without_hits_needs_no_rows_in_the_tracks(events, tmp_path, tables):
+    write_tracks(tmp_path / "t.parquet", events)
+    hits, truth = events[0]
+    keep = np.zeros(len(hits), dtype=bool)
+    empty = dataclasses.replace(
+        truth, hit_id=truth.hit_id[keep], particle_id=truth.particle_id[keep], weight=truth.weight[keep]
+    )
+    nothing = (dataclasses.replace(hits.take(keep), event_id=77), dataclasses.replace(empty, event_id=77))
+    evaluate_tracks(tmp_path / "t.parquet", [*events, nothing], TruthSelection(), tables)
+    counts = pd.read_csv(tables.counts)
+    assert set(counts["event_id"]) == {*(h.event_id for h, _ in events), 77}
+    assert counts[(counts["event_id"] == 77) & (counts["metric"] == "n_hits")]["num"].tolist() == [0]
+
+
 def test_truth_of_another_event(events, tmp_path, tables):
     write_tracks(tmp_path / "t.parquet", events)
     with pytest.raises(InputError, match=r"event 1: hits and truth \(of event 2\) differ"):

@@ -20,6 +20,7 @@ from trackbench.evaluation.vertices import VERTEX_COLUMNS
 from trackbench.files import atomic_path
 
 TRACK_COLUMNS = ("event_id", "hit_id", "track_id")
+_NO_TRACKS = pd.DataFrame({"hit_id": np.zeros(0, np.int64), "track_id": np.zeros(0, np.int64)})
 logger = logging.getLogger(__name__)
 
 
@@ -133,12 +134,12 @@ def _evaluate_all(tracks, events, selection: TruthSelection, fits: dict[int, Tra
     remaining = set(by_event)
     for hits, truth in events:
         truth = _valid_truth(hits, truth)
-        if truth.event_id not in remaining:
+        if truth.event_id not in remaining and len(truth):  # an event without hits has no rows
             what = f"event {truth.event_id} is not there or was given twice"
             raise InputError(describe(tracks, what, "one reconstruction of each event"))
-        remaining.remove(truth.event_id)
+        remaining.discard(truth.event_id)
         where = f"{tracks}, event {truth.event_id}"
-        labels = match_labels(by_event.pop(truth.event_id), truth.hit_id, where)
+        labels = match_labels(by_event.pop(truth.event_id, _NO_TRACKS), truth.hit_id, where)
         # An event without candidates has no rows, even from a tracker that fits.
         parameters = fits.get(truth.event_id, TrackParameters.empty()) if fits else None
         result = evaluate_event(labels, truth, selection, parameters=parameters)
