@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.ticker import FixedLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.intervals import interval_text
@@ -15,6 +15,7 @@ from trackbench.plotting.style import (
     check_columns,
     draw_header,
     draw_note,
+    log_pt_axis,
     new_figure,
     styled,
     tracker_style,
@@ -190,10 +191,7 @@ def _finish_x(ax: Axes, table: pd.DataFrame, variable: str) -> None:
         ax.annotate(f"({outside})", (0, 0), (0, -34), xycoords="axes fraction", textcoords="offset points", fontsize=10)
     ax.set_xlabel(label)
     if variable == "pt":
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        log_pt_axis(ax)
     inside = _inside(table)
     if len(inside):
         ax.set_xlim(inside["low"].min(), inside["high"].max())

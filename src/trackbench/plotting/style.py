@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from trackbench.errors import ConfigError, describe
 from trackbench.files import atomic_path
@@ -201,6 +202,14 @@ def _pack(parts: Iterable[str], capacity: int) -> list[str]:
 def draw_note(ax: Axes, text: str) -> None:
     """Write ``text`` in the middle of an axes, for figures with nothing to show."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35")
+
+
+def log_pt_axis(ax: Axes) -> None:
+    """Make the x axis a logarithmic one of pT, labelled with plain numbers."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def check_columns(where: str, frame: pd.DataFrame, columns: Iterable[str]) -> None:
