@@ -27,8 +27,10 @@ except TrackbenchError as error:
 RUN = config["run"]
 DATA = config["data"]
 TRACKERS = list(config["trackers"])
+FITTING_TRACKERS = [name for name in TRACKERS if load_module(name).Tracker.fits]
 SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 SPLITS = ["train", "val", "test"]
+FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
 FIGURES = [
     "overview",
     *(
@@ -37,6 +39,7 @@ FIGURES = [
         for variable in ("pt", "eta", "phi", "z0")
     ),
     "differences",
+    *FIT_FIGURES,
     "attention",
     "latency_pileup",
     "latency_tiled",
@@ -142,6 +145,8 @@ def figure_names():
         absent |= {"attention"}
     if len(TRACKERS) < 2:
         absent.add("differences")
+    if not FITTING_TRACKERS:
+        absent.update(FIT_FIGURES)
     return [name for name in FIGURES if name not in absent]
 
 

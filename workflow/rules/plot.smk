@@ -114,6 +114,61 @@ rule plot_rates:
         "../scripts/plot_rates.py"
 
 
+rule plot_residuals:
+    input:
+        index="results/{run}/prepared/main/index.csv",
+        manifest="results/{run}/prepared/main/manifest.json",
+        residuals=expand(
+            "results/{{run}}/metrics/main/{tracker}-residuals.parquet",
+            tracker=FITTING_TRACKERS,
+        ),
+    output:
+        pulls_pdf="results/{run}/figures/pulls.pdf",
+        pulls_png=report(
+            "results/{run}/figures/pulls.png",
+            caption="../report/pulls.rst",
+            category="Track parameters",
+            labels={"content": "1 pulls"},
+        ),
+        pulls_csv="results/{run}/figures/pulls.csv",
+        pt_pdf="results/{run}/figures/residuals_pt.pdf",
+        pt_png=report(
+            "results/{run}/figures/residuals_pt.png",
+            caption="../report/resolutions.rst",
+            category="Track parameters",
+            labels={"content": "2 resolution against pT"},
+        ),
+        pt_csv="results/{run}/figures/residuals_pt.csv",
+        eta_pdf="results/{run}/figures/residuals_eta.pdf",
+        eta_png=report(
+            "results/{run}/figures/residuals_eta.png",
+            caption="../report/resolutions.rst",
+            category="Track parameters",
+            labels={"content": "3 resolution against eta"},
+        ),
+        eta_csv="results/{run}/figures/residuals_eta.csv",
+    log:
+        "logs/{run}/plot_residuals.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_residuals.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_residuals.py"),
+        trackers=FITTING_TRACKERS,
+        selection=config["selection"],
+        about=about("comparison", config),
+        reconstruction=reconstruction(DATA),
+    message:
+        "Plot pulls and resolutions of track parameters"
+    script:
+        "../scripts/plot_residuals.py"
+
+
 rule plot_attention:
     input:
         surfaces="results/{run}/tables/surfaces.csv",

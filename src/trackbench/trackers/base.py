@@ -55,6 +55,8 @@ class TrackerBase(ABC):
 
     # Configuration values to try on validation events: name -> values; empty = nothing to tune.
     search_space: typing.ClassVar[dict[str, tuple]] = {}
+    # True for a tracker that returns the parameters of its candidates.
+    fits: typing.ClassVar[bool] = False
 
     def __init__(self, config, seed: int = 0):
         self.config = config

@@ -1,0 +1,25 @@
+"""Plot pulls of the fitted track parameters and their resolutions against pT and eta."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(inputs, out, params):
+    import pandas as pd
+
+    from trackbench.plotting.residuals import pull_figure, width_figure
+    from trackbench.plotting.sample import sample_header, save_as
+
+    header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
+    frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.residuals), strict=True))
+    save_as(out.pulls_png, *pull_figure(frames, header))
+    for variable in ("pt", "eta"):
+        save_as(out[f"{variable}_png"], *width_figure(frames, variable, header))
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input, snakemake.output, snakemake.params)
