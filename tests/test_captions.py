@@ -18,6 +18,7 @@ RULES = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/r
 KINDS = {
     "attention": "surfaces",
     "differences": "comparison",
+    "effects": "effects",
     "event_display": "event",
     "latency": "latency",
     "latency_tiled": "tiled",
@@ -31,6 +32,7 @@ KINDS = {
     "summary": "comparison",
     "surfaces": "surfaces",
 }
+WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "surfaces")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
 
@@ -63,7 +65,7 @@ def test_every_caption_and_every_rule_is_covered():
         assert not uses_interval or 'interval=config["evaluation"]["interval"]' in block
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"simulation"}))
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation"}))
 @pytest.mark.parametrize(
     ("data", "present", "absent"),
     [
@@ -85,9 +87,9 @@ def test_captions_name_the_data_and_the_hits(name, data, present, absent):
 def test_captions_never_name_another_interval(name):
     text = render(name, complete(evaluation={"interval": "wilson"}))
     assert "Clopper" not in text
-    assert ("68.27 % Wilson" in text) == (name in ("summary", "metrics", "overview", "rates", "surfaces"))
+    assert ("68.27 % Wilson" in text) == (name in WITH_INTERVAL)
     text = render(name, complete())
-    assert ("68.27 % Clopper-Pearson" in text) == (name in ("summary", "metrics", "overview", "rates", "surfaces"))
+    assert ("68.27 % Clopper-Pearson" in text) == (name in WITH_INTERVAL)
 
 
 def test_comparison_states_events_selection_and_sectors():
@@ -141,6 +143,24 @@ def test_simulation_is_validated_on_all_events_and_hits():
     assert f"All 7 events of the main sample, whatever their split ({SIMULATED})." in text
     assert "Hits of all volumes, noise kept, no selection of hits or particles." in text
     assert "REMOVED" not in text and "test events" not in text
+
+
+def test_effects_are_simulated_whatever_the_main_sample_is():
+    effects = {"events": 2, "variations": {"nominal": {}, "low field": {"field": 1.98}}}
+    for source in ("simulate", "kaggle"):
+        text = render("effects", complete({"source": source}, effects=effects, selection={"pt_min": 0.5}))
+        assert "2 simulated events per row, the same collisions in all of them" in text
+        assert f"where a row says nothing else: {SIMULATED}." in text
+        assert "Hits used: pixel hits, noise kept." in text
+        assert "Particles selected: pT >= 0.5 GeV, |eta| < 4" in text
+        assert "train_sample" not in text
+    assert "REMOVED BY TRUTH (HEPTv2 mode)" in render("effects", complete(FILTERED, effects=effects))
+
+
+def test_another_detector_is_named():
+    assert "field" not in render("overview", complete())
+    text = render("overview", complete({"simulate": {"field": 1.9, "misalignment": 0.05}}))
+    assert "hit efficiency 0.98, field 1.9 T, modules misaligned by 0.05 mm)" in text
 
 
 def test_first_page_of_the_report():

@@ -29,6 +29,8 @@ DATA = config["data"]
 TRACKERS = list(config["trackers"])
 FITTING_TRACKERS = [name for name in TRACKERS if load_module(name).Tracker.fits]
 SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
+EFFECTS = config["effects"]["variations"]
+EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
 SPLITS = ["train", "val", "test"]
 FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
 FIGURES = [
@@ -43,6 +45,7 @@ FIGURES = [
     "attention",
     "latency_pileup",
     "latency_tiled",
+    "effects",
     "projection",
     "event_display",
     "simulation",
@@ -50,18 +53,16 @@ FIGURES = [
 
 
 def events_per_split(sample):
-    """Number of events per split; the pile-up scan is all test events."""
-    scan = config["scan"]
-    return (
-        DATA["events"]
-        if sample == "main"
-        else {"test": scan["events"] * len(scan["pileup"])}
-    )
+    """Number of events per split; the pile-up scan and the effects are all test events."""
+    if sample == "main":
+        return DATA["events"]
+    n_shards = len(config["scan"]["pileup"] if sample == "scan" else EFFECTS)
+    return {"test": config[sample]["events"] * n_shards}
 
 
 def shard_events(sample):
-    """Events per shard; each shard of the pile-up scan is one pile-up."""
-    return DATA["shard_events"] if sample == "main" else config["scan"]["events"]
+    """Events per shard; a shard of the scan is one pile-up, one of the effects one variation."""
+    return DATA["shard_events"] if sample == "main" else config[sample]["events"]
 
 
 def shards(sample):
@@ -75,8 +76,8 @@ def shards(sample):
 
 
 def is_simulated(sample):
-    """The pile-up scan is always simulated, the main sample if its source says so."""
-    return sample == "scan" or DATA["source"] == "simulate"
+    """Pile-up scan and effects are always simulated, the main sample if its source says so."""
+    return sample != "main" or DATA["source"] == "simulate"
 
 
 def simulation_settings(wildcards):
@@ -84,16 +85,30 @@ def simulation_settings(wildcards):
     settings = {**DATA["simulate"], "seed": config["seed"]}
     if wildcards.sample == "scan":
         settings["pileup"] = config["scan"]["pileup"][int(wildcards.shard)]
+    if wildcards.sample == "effects":
+        settings |= list(EFFECTS.values())[int(wildcards.shard)]
     return settings
 
 
 def event_numbers(wildcards):
-    """Event numbers of a simulated shard: main counts from 1, scan shard k from 100000 (k + 1)."""
+    """Event numbers of a simulated shard.
+
+    main counts from 1, shard k of the scan from 100000 (k + 1), shard k of the effects from 10 million + 100000 k.
+    """
     size, shard = shard_events(wildcards.sample), int(wildcards.shard)
     if wildcards.sample == "scan":
         return [100000 * (shard + 1) + k for k in range(size)]
+    if wildcards.sample == "effects":
+        return [10_000_000 + 100000 * shard + k for k in range(size)]
     total = sum(events_per_split("main").values())
     return list(range(1 + shard * size, 1 + min((shard + 1) * size, total)))
+
+
+def drawn_as(wildcards):
+    """Numbers by which the events of a shard are drawn: all effects are seen on the collisions of the first."""
+    if wildcards.sample != "effects":
+        return None
+    return [10_000_000 + k for k in range(shard_events("effects"))]
 
 
 def raw_source(wildcards):
@@ -143,6 +158,8 @@ def figure_names():
         absent.add("latency_tiled")
     if not config["surfaces"]:
         absent |= {"attention"}
+    if not EFFECTS:
+        absent.add("effects")
     if len(TRACKERS) < 2:
         absent.add("differences")
     if not FITTING_TRACKERS:
@@ -156,6 +173,8 @@ def final_results():
     tables = ["metrics.csv", "summary.html", "summary.md", "summary.tex"]
     if config["surfaces"]:
         tables += ["surfaces.csv", "surfaces.html", "surfaces.md"]
+    if EFFECTS:
+        tables += ["effects.csv", "effects.html", "effects.md"]
     if is_simulated("main"):
         tables += ["simulation.csv", "detectors.csv"]
     return [

@@ -63,6 +63,7 @@ rule simulate:
         code=digest("simulate.py"),
         settings=simulation_settings,
         events=event_numbers,
+        drawn_as=drawn_as,
     message:
         "Simulate {wildcards.sample} shard {wildcards.shard}"
     script:

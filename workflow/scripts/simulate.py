@@ -8,12 +8,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(cache, manifest, settings, events):
+def main(cache, manifest, params):
     from trackbench.simulation.config import SimulationConfig
     from trackbench.simulation.simulate import simulate
 
-    simulate(SimulationConfig(**settings), events, Path(manifest).parent, cache_dir=Path(cache))
+    config = SimulationConfig(**params.settings)
+    simulate(config, params.events, Path(manifest).parent, cache_dir=Path(cache), drawn_as=params.drawn_as)
 
 
 with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input.cache, snakemake.output.manifest, snakemake.params.settings, snakemake.params.events)
+    main(snakemake.input.cache, snakemake.output.manifest, snakemake.params)
