@@ -109,9 +109,16 @@ def test_numbers_of_the_widths():
 
 def test_the_last_bin_includes_its_edge():
     frame = toy_residuals(20).assign(eta=[-4.0] * 10 + [4.0] * 10)
-    table = width_table({"a": frame}, "eta")
-    d0 = table[table["quantity"] == "d0"].set_index("bin")
-    assert d0.loc[["all", "0", "19"], "n"].tolist() == [20, 10, 10]
+    d0 = width_table({"a": frame}, "eta").query("quantity == 'd0'").set_index("bin")
+    assert d0["n"].to_dict() == {"all": 20, "0": 10, "1": 0, "2": 0, "3": 0, "4": 10}
+
+
+@pytest.mark.parametrize(("n", "n_bins"), [(400, 20), (399, 10), (200, 10), (199, 5), (0, 5)])
+def test_bins_are_wide_enough_for_the_tracks(n, n_bins):
+    table = width_table({"a": toy_residuals(n), "b": toy_residuals(n // 2)}, "eta")
+    edges = table[(table["tracker"] == "a") & (table["quantity"] == "d0") & (table["bin"] != "all")]
+    assert len(edges) == n_bins
+    assert (edges["low"].iloc[0], edges["high"].iloc[-1]) == (-4.0, 4.0)
 
 
 def test_figures_are_written_with_their_numbers(tmp_path):

@@ -6,10 +6,13 @@ import pytest
 from metric_events import make_truth
 from toys import CURVATURE, toy_event
 
+from trackbench.data.hits import Hits
 from trackbench.data.tracks import PARAMETERS, TrackParameters
 from trackbench.errors import InputError
 from trackbench.evaluation import TruthSelection, evaluate_event
+from trackbench.evaluation.definitions import FITTED_METRICS
 from trackbench.evaluation.residuals import RESIDUAL_COLUMNS, true_perigee
+from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
 from trackbench.evaluation.vertices import VERTEX_COLUMNS, evaluate_vertices
 from trackbench.fitting.vertices import Vertices
 
@@ -120,6 +123,72 @@ def test_residuals_are_fitted_minus_true_row_by_row():
             assert row[f"pull_{name}"] == pytest.approx(difference / fits.covariance[i, k, k] ** 0.5, rel=1e-9)
         assert row["chi2"] == fits.chi2[i]
         assert row["vr"] == 0.0
+
+
+def write_run(folder, events):
+    """Tracks and parameters of several (labels, truth, fits), as the runner writes them."""
+    tracks = [pd.DataFrame({"event_id": t.event_id, "hit_id": t.hit_id, "track_id": k}) for k, t, _ in events]
+    fits = [fit.to_frame(truth.event_id) for _, truth, fit in events]
+    paths = folder / "tracks.parquet", folder / "parameters.parquet"
+    pd.concat(tracks).to_parquet(paths[0])
+    pd.concat(fits).to_parquet(paths[1])
+    return paths
+
+
+def hits_of(truth):
+    n, zeros = len(truth), np.zeros(len(truth), dtype=np.int64)
+    return Hits(truth.hit_id, np.zeros((n, 3)), zeros, zeros, zeros, np.ones(n, dtype=bool), event_id=truth.event_id)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return EvaluationFiles(*(tmp_path / f"out/{name}" for name in EvaluationFiles._fields))
+
+
+def test_files_of_fitted_tracks(tmp_path, out):
+    labels, truth, fits = fitted_toy(1, 40)
+    nothing = type(truth)(truth.hit_id, truth.particle_id, truth.weight, truth.particles, 2)
+    events = [(labels, truth, fits), (np.full(len(truth), -1), nothing, TrackParameters.empty())]
+    tracks, parameters = write_run(tmp_path, events)
+    pairs = [(hits_of(t), t) for _, t, _ in events]
+    evaluate_tracks(tracks, pairs, TruthSelection(), out, parameters)
+    expected = evaluate_event(labels, truth, parameters=fits)
+    pd.testing.assert_frame_equal(pd.read_parquet(out.residuals), expected.residuals)
+    vertices = pd.read_parquet(out.vertices)
+    assert vertices.dtypes.astype(str).to_dict() == VERTEX_COLUMNS
+    pd.testing.assert_frame_equal(vertices[vertices["event_id"] == 1].reset_index(drop=True), expected.vertices)
+    counts = pd.read_csv(out.counts).set_index(["event_id", "metric"])
+    assert tuple(counts.loc[(1, "fake_all_pt")]) == expected.counts["fake_all_pt"]
+    assert tuple(counts.loc[(2, "fake_all_pt")]) == (0, 0)  # fits, but found nothing there
+    assert pd.read_parquet(out.candidates)["fit_pt"].notna().all()
+
+
+def test_files_of_a_tracker_that_does_not_fit(tmp_path, out):
+    labels, truth, fits = fitted_toy(1, 20)
+    tracks, parameters = write_run(tmp_path, [(labels, truth, fits.take(np.zeros(0, dtype=int)))])
+    evaluate_tracks(tracks, [(hits_of(truth), truth)], TruthSelection(), out, parameters)
+    for path, columns in ((out.residuals, RESIDUAL_COLUMNS), (out.vertices, VERTEX_COLUMNS)):
+        frame = pd.read_parquet(path)
+        assert frame.empty
+        assert frame.dtypes.astype(str).to_dict() == columns
+    assert not set(FITTED_METRICS) & set(pd.read_csv(out.counts)["metric"])
+
+
+def test_parameters_that_do_not_fit_the_tracks(tmp_path, out):
+    labels, truth, fits = fitted_toy(1, 20)
+    tracks, parameters = write_run(tmp_path, [(labels, truth, fits)])
+    frame = pd.read_parquet(parameters)
+    for change, message in (
+        (frame.assign(event_id=4), "no candidates of 1 events with track parameters (first 4)"),
+        (frame.iloc[:-1], f"{len(fits) - 1} candidates but track_id {len(fits) - 1}"),
+        (frame.iloc[1:], "track_id is not consecutive"),
+        (frame.drop(columns="chi2"), "no column chi2, expected columns event_id, track_id, d0"),
+    ):
+        change.to_parquet(parameters)
+        with pytest.raises(InputError) as error:
+            evaluate_tracks(tracks, [(hits_of(truth), truth)], TruthSelection(), out, parameters)
+        assert message in str(error.value)
+        assert not out.counts.exists()
 
 
 def fits_of(values, variance=1.0):

@@ -9,10 +9,13 @@ from trackbench.errors import InputError, describe
 from trackbench.evaluation.matching import Matching
 from trackbench.geometry.detector import CURVATURE
 
-RESIDUAL_COLUMNS = (
-    *("event_id", "track_id", "particle_id", "pt", "eta", "vr", "chi2", "n_dof"),
-    *(f"{kind}_{name}" for name in PARAMETERS for kind in ("residual", "pull")),
-)
+# Columns and types of the table of residuals.
+RESIDUAL_COLUMNS = {
+    **dict.fromkeys(("event_id", "track_id", "particle_id"), "int64"),
+    **dict.fromkeys(("pt", "eta", "vr", "chi2"), "float64"),
+    "n_dof": "int64",
+    **{f"{kind}_{name}": "float64" for name in PARAMETERS for kind in ("residual", "pull")},
+}
 
 
 def true_perigee(particles: pd.DataFrame) -> np.ndarray:
@@ -70,12 +73,12 @@ def residual_frame(match: Matching, truth: Truth, clusters: np.ndarray, paramete
         "track_id": labels,
         **{name: particles[name].to_numpy() for name in ("particle_id", "pt", "eta")},
         "vr": np.hypot(particles["vx"].to_numpy(np.float64), particles["vy"].to_numpy(np.float64)),
-        "chi2": fits.chi2.astype(np.float64),
-        "n_dof": fits.n_dof.astype(np.int64),
+        "chi2": fits.chi2,
+        "n_dof": fits.n_dof,
     }
     for i, name in enumerate(PARAMETERS):
         columns |= {f"residual_{name}": residual[:, i], f"pull_{name}": pull[:, i]}
-    return pd.DataFrame(columns)[list(RESIDUAL_COLUMNS)]
+    return pd.DataFrame(columns)[list(RESIDUAL_COLUMNS)].astype(RESIDUAL_COLUMNS)
 
 
 def check_parameters(parameters: TrackParameters, labels: np.ndarray, event_id: int) -> None:

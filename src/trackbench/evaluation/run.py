@@ -126,12 +126,16 @@ def _joined(results: list[EventResult], name: str) -> pd.DataFrame:
     frames = [frame for frame in frames if frame is not None]
     if frames:
         return pd.concat(frames, ignore_index=True)
-    return pd.DataFrame(columns=list({"residuals": RESIDUAL_COLUMNS, "vertices": VERTEX_COLUMNS}[name]))
+    types = {"residuals": RESIDUAL_COLUMNS, "vertices": VERTEX_COLUMNS}[name]
+    return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in types.items()})
 
 
 def _evaluate_all(tracks, events, selection: TruthSelection, fits: dict[int, TrackParameters]) -> Iterator[EventResult]:
     by_event = read_tracks(tracks)
     remaining = set(by_event)
+    if unknown := sorted(fits.keys() - remaining):
+        what = f"no candidates of {len(unknown)} events with track parameters (first {unknown[0]})"
+        raise InputError(describe(tracks, what, "tracks and parameters of one reconstruction"))
     for hits, truth in events:
         truth = _valid_truth(hits, truth)
         if truth.event_id not in remaining and len(truth):  # an event without hits has no rows

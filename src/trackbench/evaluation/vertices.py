@@ -13,7 +13,15 @@ from trackbench.evaluation.selection import TruthSelection
 from trackbench.fitting.vertices import Vertices
 
 MIN_TARGETS = 2  # of a vertex that should be found
-VERTEX_COLUMNS = ("event_id", "kind", "z", "sigma_z", "n_tracks", "matched")
+# Columns and types of the table of vertices.
+VERTEX_COLUMNS = {
+    "event_id": "int64",
+    "kind": "str",
+    "z": "float64",
+    "sigma_z": "float64",
+    "n_tracks": "int64",
+    "matched": "bool",
+}
 
 
 def evaluate_vertices(
@@ -41,8 +49,8 @@ def evaluate_vertices(
     }
     ours = found.to_frame(truth.event_id).assign(kind="found", matched=is_real)
     theirs = true.assign(event_id=np.int64(truth.event_id), kind="true", sigma_z=np.nan, matched=is_found)
-    frames = [frame[list(VERTEX_COLUMNS)] for frame in (ours, theirs) if len(frame)]
-    return counts, pd.concat(frames or [ours[list(VERTEX_COLUMNS)]], ignore_index=True)
+    frames = [frame[list(VERTEX_COLUMNS)].astype(VERTEX_COLUMNS) for frame in (ours, theirs)]
+    return counts, pd.concat(frames, ignore_index=True)
 
 
 def _true_vertices(truth: Truth, chosen: np.ndarray) -> pd.DataFrame:

@@ -114,7 +114,7 @@ def pull_figure(residuals: dict[str, pd.DataFrame], header: Header | None = None
 def width_table(residuals: dict[str, pd.DataFrame], variable: str, edges: np.ndarray | None = None) -> pd.DataFrame:
     """Half-widths of the residuals of prompt tracks in bins of a true quantity.
 
-    variable: "pt" [GeV] or "eta"; edges: default ``binning.default_edges``
+    variable: "pt" [GeV] or "eta"; edges: default ``binning.default_edges``, halved in number for few tracks
     Returns ``WIDTH_COLUMNS``: per tracker and parameter a row "all" and one per bin; value in ``unit`` (of
     q/pT: the residual times the true pT, in per cent) and lo, hi = value -+ error; NaN for fewer than
     ``MIN_TRACKS`` tracks. Raises ConfigError for another variable or a missing column.
@@ -127,6 +127,9 @@ def width_table(residuals: dict[str, pd.DataFrame], variable: str, edges: np.nda
     if edges is None:
         values = [frame[variable].to_numpy(np.float64) for frame in prompt.values()]
         edges = default_edges(variable, np.concatenate(values) if values else np.empty(0))
+        most = max((len(sample) for sample in values), default=0)
+        while (edges.size - 1) % 2 == 0 and most < 2 * MIN_TRACKS * (edges.size - 1):
+            edges = edges[::2]  # of few tracks, no bin would have enough
     edges = check_edges(edges)
     rows = [
         {"tracker": tracker, "quantity": name, "unit": unit, "variable": variable, **row}
@@ -203,6 +206,7 @@ def _draw_histograms(ax: Axes, table: pd.DataFrame, name: str) -> None:
     ax.set_ylim(0, top * (1.2 + 0.1 * len(trackers)))
     if not trackers:
         draw_note(ax, "no fitted tracks")
+        ax.set(xticks=[], yticks=[])
     else:
         title = "share of the lowest bin" if name == CHI2 else "width and mean"
         ax.legend(loc="upper left", fontsize=11.5, handlelength=1.2, title=title, alignment="left")
@@ -243,7 +247,8 @@ def _draw_widths(ax: Axes, table: pd.DataFrame, variable: str) -> None:
     ax.set_xlabel(AXIS_LABELS[variable])
     bins = table[(table["bin"] != "all") & table["value"].notna()]
     if bins.empty:
-        draw_note(ax, "no fitted tracks")
+        draw_note(ax, f"no bin of {MIN_TRACKS} tracks" if len(table) else "no fitted tracks")
+        ax.set(xticks=[], yticks=[])
         return
     # Series are shifted inside the bin so that error bars do not hide each other.
     shifts = np.linspace(-0.2, 0.2, len(trackers)) if len(trackers) > 1 else [0.0]
