@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from raw_events import raw_tables, write_raw
 
+from trackbench.data.particle_id import generation_number
 from trackbench.data.tracks import PARAMETER_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,10 +83,38 @@ def test_manifest_records_the_beam_spot_and_the_hit_efficiency(smoke):
     assert "sha256" in text
 
 
+def test_effects_are_the_same_collisions_under_other_conditions(smoke):
+    events = smoke / "results/smoke/events/effects"
+    names = [f"shard-{k:04d}/event{10_000_000 + 100_000 * k + 1:09d}-particles.parquet" for k in (0, 1)]
+    nominal, varied = (pd.read_parquet(events / name) for name in names)
+    primary = [generation_number(frame["particle_id"]) == 0 for frame in (nominal, varied)]
+    columns = ["particle_id", "vz", "px", "pz"]
+    pd.testing.assert_frame_equal(
+        nominal.loc[primary[0], columns].reset_index(drop=True), varied.loc[primary[1], columns].reset_index(drop=True)
+    )
+    manifest = json.loads((events / "shard-0001/manifest.json").read_text())
+    assert (manifest["field"], manifest["misalignment"], manifest["sigma_z"]) == (1.8, 0.1, 5.5)
+    assert manifest["drawn_as"] == [10_000_000, 10_000_001]
+
+
+def test_table_of_effects(smoke):
+    table = pd.read_csv(smoke / "results/smoke/tables/effects.csv").set_index(["effect", "metric", "region"])
+    assert set(table["tracker"]) == {"helix_hash"}
+    assert table.index[0][0] == "nominal"
+    assert table.index.get_level_values("effect").nunique() == 2
+    particles = pd.read_parquet(smoke / "results/smoke/metrics/effects/helix_hash-particles.parquet")
+    mine = particles[particles["event_id"] < 10_100_000]
+    assert table.loc[("nominal", "dm", "all"), "n_den"] == len(mine) > 10
+    assert table.loc[("nominal", "dm", "all"), "n_num"] == mine["dm"].sum()
+    assert "helix_hash" in (smoke / "results/smoke/tables/effects.md").read_text()
+
+
 def test_a_finished_run_has_nothing_left_to_do(smoke):
     assert planned_rules(smoke) == set()
 
 
+NOT_MATCHED = {"surfaces", "plot_attention", "reconstruct_effects"}  # helix_hash is not tuned in the smoke run
+EFFECTS = {"reconstruct_effects", "effects", "plot_effects"}  # run helix_hash only
 PLOTS = {f"plot_{name}" for name in ("overview", "rates", "attention", "latency", "latency_tiled")}
 PICTURES = {"plot_projection", "plot_display", "validate_simulation"}
 RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfaces"}
@@ -95,11 +124,17 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
     ("module", "rerun"),
     [
         ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}),
-        ("plotting/style.mplstyle", PLOTS | PICTURES),
+        ("plotting/style.mplstyle", PLOTS | PICTURES | {"plot_effects"}),
         ("evaluation/score.py", set()),  # only the command and users call it
-        ("evaluation/matching.py", (RUNS - {"surfaces"} | PLOTS | {"plot_display"}) - {"plot_attention"}),
+        ("evaluation/matching.py", (RUNS | PLOTS | EFFECTS | {"plot_display"}) - NOT_MATCHED),
+        ("evaluation/effects.py", {"effects", "plot_effects"}),
+        ("plotting/effects.py", {"plot_effects"}),
         ("evaluation/summary.py", {"tables", "plot_overview"}),
         ("trackers/grid_window.py", RUNS | PLOTS),
+        (
+            "trackers/helix_hash.py",
+            (RUNS | PLOTS | EFFECTS | {"plot_display"}) - {"tune", "surfaces", "plot_attention"},
+        ),
         ("simulation/validation.py", {"validate_simulation"}),
     ],
 )
