@@ -7,6 +7,9 @@ Challenge": 18,728 modules in nine volumes, numbered 1..n within each layer.
 import numpy as np
 
 FIELD_T = 2.0  # solenoid field along +z [T]
+# A particle of transverse momentum pT moves on a circle of radius R = pT / (0.299792458 B) m; the sine of half
+# the angle it turns on the way from the beam line to radius r is r / (2 R) = CURVATURE * |q/pT| * r.
+CURVATURE = 0.299792458 * FIELD_T / 2000.0  # [1/mm per 1/GeV]
 
 PIXEL_BARREL, PIXEL_MINUS, PIXEL_PLUS = 8, 7, 9
 PIXEL_VOLUMES = (7, 8, 9)

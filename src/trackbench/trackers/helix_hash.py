@@ -29,13 +29,10 @@ import numpy as np
 
 from trackbench.data.hits import Hits
 from trackbench.errors import ConfigError, describe
-from trackbench.geometry import detector
 from trackbench.geometry.coordinates import azimuth, radius
+from trackbench.geometry.detector import CURVATURE, layer_index
 from trackbench.trackers.base import Timer, TrackerBase
 
-# x = CURVATURE * (q/pT) * r is the sine of half the turning angle at radius r: the radius of a track
-# is R = pT / (0.299792458 B) m, and x = r / (2 R).  [1/mm per 1/GeV]
-CURVATURE = 0.299792458 * detector.FIELD_T / 2000.0
 _ETA_MAX = 6.0  # hits beyond share the outermost bins
 _TABLE_POINTS = 2048
 _MIN_PATH = 1e-9  # keeps z/(path + |z|) finite for a hit on the beam line at the vertex [mm]
@@ -143,7 +140,7 @@ class Tracker(TrackerBase):
         """Return one label per hit, -1 for hits in no candidate and on unknown layers."""
         labels = np.full(len(hits), -1, dtype=np.int64)
         with timer.stage("features"):
-            layer = detector.layer_index(hits.volume_id, hits.layer_id)
+            layer = layer_index(hits.volume_id, hits.layer_id)
             phi = azimuth(hits.xyz)
             usable = np.flatnonzero(layer >= 0)
             free = usable[np.argsort(phi[usable], kind="stable")]

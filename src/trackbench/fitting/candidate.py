@@ -1,0 +1,85 @@
+"""Kernels that change one candidate: sort, prune, pick up hits, until nothing changes."""
+
+from trackbench.fitting.compiled import kernel
+from trackbench.fitting.gls import fit
+from trackbench.fitting.helix import crossing
+from trackbench.fitting.prediction import count_bits, layer_bits, nearest_hit
+from trackbench.fitting.tables import MAX_HITS
+
+FAILED = 1e9  # chi2 of a candidate that lost too many hits
+
+
+@kernel
+def sort_by_radius(index, n, hits):
+    """Sort the first n entries of ``index`` by the radius of the hits (insertion sort: they nearly are)."""
+    for i in range(1, n):
+        hit = index[i]
+        j = i - 1
+        while j >= 0 and hits.r[index[j]] > hits.r[hit]:
+            index[j + 1] = index[j]
+            j -= 1
+        index[j + 1] = hit
+
+
+@kernel
+def prune(index, n, hits, layers, model, p, work, min_layers):
+    """Fit, and drop the worst hit as long as one contributes more than ``model.prune_chi2``.
+
+    Returns the number of hits left and chi2, ``FAILED`` if they lie on fewer than min_layers layers.
+    """
+    chi2 = fit(index, n, hits, layers, model, p, work, 2)
+    while True:
+        worst, largest = -1, model.prune_chi2
+        for i in range(n):
+            if work.contribution[i] > largest:
+                worst, largest = i, work.contribution[i]
+        if worst < 0:
+            return n, chi2
+        n -= 1
+        for i in range(worst, n):
+            index[i] = index[i + 1]
+        if count_bits(layer_bits(index, n, hits)) < min_layers:
+            return n, FAILED
+        chi2 = fit(index, n, hits, layers, model, p, work, 2)
+
+
+@kernel
+def pick_up(index, n, hits, layers, model, p, work, used, out):
+    """Add the best compatible unused hit of every layer the track crosses, also where it has one (overlaps).
+
+    Returns the new number of hits; they are not sorted and not fitted yet.
+    """
+    bits = layer_bits(index, n, hits)
+    total = n
+    for layer in range(layers.position.size):
+        if total >= MAX_HITS:
+            break
+        limit = model.overlap_chi2 if (bits >> layer) & 1 else model.attach_chi2
+        if hits.first[layer] == hits.first[layer + 1] or not crossing(layer, layers, p, work.point):
+            continue
+        hit = nearest_hit(index, n, layer, hits, layers, p, work, used, limit, model.max_window, out)
+        if hit >= 0:
+            index[total] = hit
+            total += 1
+    return total
+
+
+@kernel
+def refine(index, n, hits, layers, model, p, work, used, min_layers, out):
+    """Prune, then pick up and prune again until no hit is added, four times at most.
+
+    Returns the number of hits and chi2 as ``prune`` does.
+    """
+    n, chi2 = prune(index, n, hits, layers, model, p, work, min_layers)
+    for _ in range(4):
+        if chi2 >= FAILED:
+            break
+        before = n
+        n = pick_up(index, n, hits, layers, model, p, work, used, out)
+        if n == before:
+            break
+        sort_by_radius(index, n, hits)
+        n, chi2 = prune(index, n, hits, layers, model, p, work, min_layers)
+        if n <= before:
+            break
+    return n, chi2

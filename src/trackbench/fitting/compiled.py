@@ -1,0 +1,50 @@
+"""The decorator of all compiled kernels of this package: ``numba.njit`` with a cache that is never stale.
+
+Numba keeps compiled kernels on disk and recompiles one when its own file changes, but not when a function
+it calls from another file does; results would then come from old code. So the cached files of a package
+carry a digest of all its sources, and are removed when it differs.
+"""
+
+import contextlib
+import hashlib
+import logging
+from pathlib import Path
+
+from numba import njit
+
+from trackbench.files import write_text
+
+logger = logging.getLogger(__name__)
+_STAMP = "kernels.sha256"
+
+
+def kernel(function):
+    """Compile ``function`` without the interpreter lock, with NumPy's division rules; keep the result on disk."""
+    return njit(function, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+
+
+def drop_stale_kernels(package: Path) -> bool:
+    """Remove the compiled kernels beside the modules of ``package`` unless all sources are as they were then.
+
+    Returns True if they were stale. Does nothing in a folder that cannot be written, where sources do not change.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    cache = package / "__pycache__"
+    stamp = cache / _STAMP
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest():
+        return False
+    try:
+        for pattern in ("*.nbi", "*.nbc"):
+            for path in cache.glob(pattern):
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    path.unlink()
+        write_text(stamp, digest.hexdigest())
+    except OSError as error:
+        logger.debug("compiled kernels of %s cannot be removed: %s", package, error)
+        return False
+    return True
+
+
+drop_stale_kernels(Path(__file__).parent)
