@@ -14,7 +14,7 @@ from trackbench.evaluation.definitions import FITTED_METRICS, METRICS
 from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap, jeffreys, paired_bootstrap
 from trackbench.evaluation.published import is_quoted, read_published
 from trackbench.evaluation.summary import summary_latex, summary_markdown
-from trackbench.evaluation.tables import COLUMNS, Measured, TableOptions, differences, metrics_table
+from trackbench.evaluation.tables import COLUMNS, REGIONS, Measured, TableOptions, differences, metrics_table
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "config" / "published.csv"
 LABEL = TruthSelection().label()
@@ -130,9 +130,9 @@ def test_regions_of_a_mixed_frame():
     flags = {"dm": [True, True, False, True], "technical": True, "perfect": False}
     counts = counts_frame({"dm": [(3, 4)]})
     table = metrics_table({"a": Measured(counts, pd.DataFrame(columns | flags))}, TableOptions(LABEL))
-    found = {region: row(table, "a", "dm", region) for region in ("barrel", "endcap", "prompt", "secondary")}
+    found = {region: row(table, "a", "dm", region) for region in REGIONS}
     pairs = {region: (entry.n_num, entry.n_den) for region, entry in found.items()}
-    assert pairs == {"barrel": (2, 2), "endcap": (1, 2), "prompt": (2, 2), "secondary": (1, 2)}
+    assert pairs == {"barrel": (2, 2), "endcap": (1, 2), "forward": (0, 1), "prompt": (2, 2), "secondary": (1, 2)}
 
 
 def test_region_sums_equal_the_whole():

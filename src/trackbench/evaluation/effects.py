@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import InputError, describe
-from trackbench.evaluation.definitions import METRICS
+from trackbench.evaluation.definitions import METRICS, PROMPT_RADIUS
 from trackbench.evaluation.intervals import interval_named, interval_text
-from trackbench.evaluation.tables import PROMPT_RADIUS, Measured
+from trackbench.evaluation.tables import FORWARD_ETA, Measured
 
 COLUMNS = ("tracker", "effect", "region", "metric", "value", "lo", "hi", "n_num", "n_den", "n_events")
 ALL = "all"
@@ -20,8 +20,8 @@ ALL = "all"
 # region -> mask over a particles frame; those of direction also hold for a candidates frame
 DIRECTIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "|eta| < 2.5": lambda frame: frame["eta"].abs() < 2.5,
-    "2.5 <= |eta| < 3": lambda frame: frame["eta"].abs().between(2.5, 3.0, inclusive="left"),
-    "|eta| >= 3": lambda frame: frame["eta"].abs() >= 3.0,
+    "2.5 <= |eta| < 3": lambda frame: frame["eta"].abs().between(2.5, FORWARD_ETA, inclusive="left"),
+    "|eta| >= 3": lambda frame: frame["eta"].abs() >= FORWARD_ETA,
 }
 REGIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     ALL: lambda frame: pd.Series(True, index=frame.index),

@@ -42,11 +42,13 @@ COLUMNS = (
 MEASURED = "measured here (simulated)"
 BOOTSTRAP_EVENTS = 20
 BARREL_ETA = 1.5
+FORWARD_ETA = 3.0
 
 # region -> mask over a particles or candidates frame; a region whose columns are lacking is left out
 REGIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "barrel": lambda frame: frame["eta"].abs() < BARREL_ETA,
     "endcap": lambda frame: frame["eta"].abs() >= BARREL_ETA,
+    "forward": lambda frame: frame["eta"].abs() >= FORWARD_ETA,  # part of the endcap
     "prompt": lambda frame: frame["vr"] <= PROMPT_RADIUS,
     "secondary": lambda frame: frame["vr"] > PROMPT_RADIUS,
 }
