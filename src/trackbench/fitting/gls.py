@@ -20,9 +20,8 @@ out, is e_i^2 / Q_ii with e = W r and Q = W - W A (A' W A + prior)^-1 A' W, r th
 import math
 
 from trackbench.fitting.compiled import kernel
-from trackbench.fitting.helix import COT, D0, K, MAX_K, PHI0, Z0, clipped, path_length, turn_sine, wrap
+from trackbench.fitting.helix import COT, D0, MAX_K, PHI0, Z0, K, azimuth_slopes, clipped, path_length, turn_sine, wrap
 from trackbench.fitting.tables import PIPE_RADIUS
-from trackbench.geometry.detector import CURVATURE
 
 HIGHLAND = 0.0136  # [GeV]
 _MIN_K = 0.05  # scattering of stiffer tracks is taken at 20 GeV: their k is not known better
@@ -61,18 +60,15 @@ def longitudinal_sigma(layer, layers, p):
 def _linearise(index, n, hits, p, work):
     """Fill paths, residuals and derivatives at the track p."""
     sine_theta = 1.0 / math.sqrt(1.0 + p[COT] * p[COT])
-    rho = -2.0 * CURVATURE * p[K]
     for i in range(n):
         j = index[i]
         r = hits.r[j]
         x = clipped(turn_sine(r, p))
-        cosine = math.sqrt(1.0 - x * x)
         s = path_length(r, p)
         work.path[i] = s
         work.res_t[i] = r * wrap(hits.phi[j] - p[PHI0] - math.asin(x))
         work.jac_t[i, 0] = r
-        work.jac_t[i, 1] = -CURVATURE * r * r / cosine
-        work.jac_t[i, 2] = (1.0 - rho * r * x) / cosine
+        work.jac_t[i, 1], work.jac_t[i, 2] = azimuth_slopes(r, x, p)
         work.res_l[i] = (hits.z[j] - p[Z0] - p[COT] * s) * sine_theta
         work.jac_l[i, 0] = sine_theta
         work.jac_l[i, 1] = s * sine_theta
@@ -93,8 +89,8 @@ def _scattering_sums(index, n, hits, layers, model, p, work):
 
 
 @kernel
-def _invert(matrix, lower, n):
-    """Replace the symmetric positive matrix[:n, :n], given in its lower triangle, by its inverse (Cholesky)."""
+def _decompose(matrix, lower, n):
+    """Fill lower[:n, :n] with the Cholesky factor of a symmetric positive matrix, its diagonal inverted already."""
     for i in range(n):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -104,7 +100,13 @@ def _invert(matrix, lower, n):
                 lower[i, i] = 1.0 / math.sqrt(max(total, 1e-12))
             else:
                 lower[i, j] = total * lower[j, j]
-    for i in range(n):  # lower, whose diagonal is inverted already, becomes its inverse
+
+
+@kernel
+def _invert(matrix, lower, n):
+    """Replace the symmetric positive matrix[:n, :n], given in its lower triangle, by its inverse (Cholesky)."""
+    _decompose(matrix, lower, n)
+    for i in range(n):  # lower becomes its inverse
         for j in range(i):
             total = 0.0
             for m in range(j, i):

@@ -54,6 +54,23 @@ def turn_sine(r, p):
 
 
 @kernel
+def azimuth_slopes(r, sine, p):
+    """Return the derivatives of r phi(r) by k and by d0, where h / r is ``sine`` (see ``turn_sine``, ``clipped``)."""
+    rho = -2.0 * CURVATURE * p[K]
+    d0 = p[D0]
+    scale = 1.0 + rho * d0
+    cosine = math.sqrt(1.0 - sine * sine)
+    return -CURVATURE * (r * r - d0 * d0) / (scale * scale * cosine), (1.0 - rho * r * sine / scale) / cosine
+
+
+@kernel
+def azimuth_per_radius(r, sine, p):
+    """Return the derivative of phi(r) by r [rad/mm], where h / r is ``sine``."""
+    rho = -2.0 * CURVATURE * p[K]
+    return (rho / (1.0 + rho * p[D0]) - sine / r) / math.sqrt(1.0 - sine * sine)
+
+
+@kernel
 def path_length(r, p):
     """Return the transverse path from the perigee to radius r [mm]; 0 inside |d0|."""
     rho = -2.0 * CURVATURE * p[K]

@@ -14,8 +14,18 @@ import math
 
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import longitudinal_sigma
-from trackbench.fitting.helix import COT, K, PHI0, Z0, clipped, crossing, path_length, turn_sine, wrap
-from trackbench.geometry.detector import CURVATURE
+from trackbench.fitting.helix import (
+    COT,
+    PHI0,
+    Z0,
+    azimuth_per_radius,
+    azimuth_slopes,
+    clipped,
+    crossing,
+    path_length,
+    turn_sine,
+    wrap,
+)
 
 
 @kernel
@@ -38,9 +48,8 @@ def predict(n, layer, layers, p, work, out):
         correction_t += c[i] * work.res_t[i]
         correction_l += c[i] * work.res_l[i]
     sine = 1.0 / math.sqrt(1.0 + p[COT] * p[COT])
-    x = clipped(turn_sine(r, p))
-    cosine = math.sqrt(1.0 - x * x)
-    b0, b1, b2 = r, -CURVATURE * r * r / cosine, (1.0 + 2.0 * CURVATURE * p[K] * r * x) / cosine
+    b0 = r
+    b1, b2 = azimuth_slopes(r, clipped(turn_sine(r, p)), p)
     d0, d1 = sine, s * sine
     known_t = known_l = 0.0
     for i in range(n):
@@ -90,9 +99,12 @@ def nearest_hit(index, n, layer, hits, layers, p, work, used, max_chi2, max_wind
     window_l = min(math.sqrt(max_chi2 * variance_l), max(max_window, 3.0 * layers.sigma_l[layer]))
     sine = 1.0 / math.sqrt(1.0 + p[COT] * p[COT])
     # Hits lie off the nominal surface, so at another radius, where the track has turned a little further.
-    off = layers.half_depth[layer] if layers.barrel[layer] else (window_l / sine + layers.half_depth[layer]) / abs(p[COT])
-    width = window_t / work.point[1] + abs(CURVATURE * p[K]) * off
-    centre = work.point[2] + correction_t / work.point[1]
+    off = layers.half_depth[layer]
+    if not layers.barrel[layer]:
+        off = (window_l / sine + off) / abs(p[COT])
+    radius = work.point[1]
+    width = window_t / radius + abs(azimuth_per_radius(radius, clipped(turn_sine(radius, p)), p)) * off
+    centre = work.point[2] + correction_t / radius
     start, end = hits.first[layer], hits.first[layer + 1]
     best, best_chi2 = -1, max_chi2
     for turn in range(-1, 2):
@@ -117,10 +129,10 @@ def nearest_hit(index, n, layer, hits, layers, p, work, used, max_chi2, max_wind
 @kernel
 def contains(index, n, hit):
     """Tell whether ``hit`` is among the first n entries of ``index``."""
+    found = False
     for i in range(n):
-        if index[i] == hit:
-            return True
-    return False
+        found = found or index[i] == hit
+    return found
 
 
 @kernel
