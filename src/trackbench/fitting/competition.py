@@ -50,10 +50,14 @@ def record(row, store, n, chi2, hits, layers, work):
     store.sigma_z0[row] = math.sqrt(work.cov_l[0, 0])
 
 
-def joined(stores: list[Store], sizes: list[int]) -> Store:
-    """Concatenate the first ``sizes`` candidates of each store."""
-    parts = zip(*([column[:size] for column in store] for store, size in zip(stores, sizes, strict=True)), strict=True)
-    return Store(*(np.concatenate(part) for part in parts))
+def select(store: Store, rows: np.ndarray | slice) -> Store:
+    """Return the candidates ``rows``, copied."""
+    return Store(*(column[rows].copy() for column in store))
+
+
+def joined(stores: list[Store]) -> Store:
+    """Concatenate stores; there must be one at least."""
+    return Store(*(np.concatenate(columns) for columns in zip(*stores, strict=True)))
 
 
 class Rules(NamedTuple):
@@ -78,21 +82,30 @@ class Rules(NamedTuple):
 
 
 @kernel
-def score(row, store, rules):
-    """Return what a candidate is worth: layers and hits count for it, chi2 and holes against it."""
+def penalised_chi2(row, store, rules, prior):
+    """Return chi2 of a candidate on three layers with the penalties of ``Rules`` and of the vertex prior added."""
+    chi2 = store.chi2[row] + rules.hole_chi2 * store.holes[row]
+    if store.before[row] > 0 or store.beyond[row] == 1:
+        chi2 += rules.edge_chi2
+    chi2 += vertex_penalty(store.tracks[row, Z0], store.sigma_z0[row], prior)
+    return chi2 - rules.extra_chi2 * (store.n_hits[row] - 3)
+
+
+@kernel
+def score(row, store, rules, prior):
+    """Return what a candidate is worth: layers and hits count for it, chi2 and what is missing against it."""
     extra = store.n_hits[row] - store.n_layers[row]
-    return rules.layer_score * (store.n_layers[row] + 0.5 * extra) - store.chi2[row] - rules.hole_score * store.holes[row]
+    found = rules.layer_score * (store.n_layers[row] + 0.5 * extra)
+    if store.n_layers[row] == 3:
+        return found - penalised_chi2(row, store, rules, prior)
+    return found - store.chi2[row] - rules.hole_score * store.holes[row]
 
 
 @kernel
 def acceptable(row, store, rules, prior):
     """Tell whether a candidate with all its hits is good enough."""
     if store.n_layers[row] == 3:
-        chi2 = store.chi2[row] + rules.hole_chi2 * store.holes[row]
-        if store.before[row] > 0 or store.beyond[row] == 1:
-            chi2 += rules.edge_chi2
-        chi2 += vertex_penalty(store.tracks[row, Z0], store.sigma_z0[row], prior)
-        return chi2 <= rules.max_chi2_3 + rules.extra_chi2 * (store.n_hits[row] - 3)
+        return penalised_chi2(row, store, rules, prior) <= rules.max_chi2_3
     return store.n_layers[row] > 4 or store.chi2[row] <= rules.max_chi2_4
 
 
@@ -107,7 +120,7 @@ def compete(store, hits, layers, model, rules, prior, work, used, label, next_la
     heap.pop()
     for row in range(store.n_hits.size):
         if store.n_layers[row] >= rules.min_layers:
-            heapq.heappush(heap, (-score(row, store, rules), row))
+            heapq.heappush(heap, (-score(row, store, rules, prior), row))
     accepted = [0]
     accepted.pop()
     while len(heap):
@@ -127,7 +140,7 @@ def compete(store, hits, layers, model, rules, prior, work, used, label, next_la
             if chi2 >= FAILED:
                 continue
             record(row, store, n, chi2, hits, layers, work)
-            heapq.heappush(heap, (-score(row, store, rules), row))
+            heapq.heappush(heap, (-score(row, store, rules, prior), row))
         elif acceptable(row, store, rules, prior):
             for i in range(n):
                 used[index[i]] = True

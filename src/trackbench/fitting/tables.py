@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackbench.geometry.layers import LayerTable
-
 MAX_HITS = 24  # of a candidate
 PIPE_RADIUS = 22.0  # radius where the beam pipe scatters [mm]
 
@@ -33,6 +31,7 @@ class Layers(NamedTuple):
 
     thickness: (n,) material of a layer in radiation lengths, at normal incidence
     sigma_t, sigma_l: (n,) resolution along azimuth and along z (cylinder) or radius (disk) [mm]
+    sharing: (n,) cells a track of slope 1 crosses in that direction, 0 = resolution independent of the slope
     """
 
     barrel: np.ndarray
@@ -43,6 +42,7 @@ class Layers(NamedTuple):
     thickness: np.ndarray
     sigma_t: np.ndarray
     sigma_l: np.ndarray
+    sharing: np.ndarray
 
 
 class Model(NamedTuple):
@@ -98,9 +98,3 @@ def new_work() -> Work:
         *square, np.zeros((n, 3)), np.zeros((n, 2)), *vectors, np.zeros((3, 3)), np.zeros((2, 2)), np.zeros((4, n)),
         np.zeros(4),
     )  # fmt: skip
-
-
-def build_layers(table: LayerTable, thickness: np.ndarray, sigma_t: np.ndarray, sigma_l: np.ndarray) -> Layers:
-    """Combine the shape of the layers with material and resolutions, each (n,)."""
-    shape = (table.barrel, table.position, table.half_depth, table.low, table.high)
-    return Layers(*(np.ascontiguousarray(column) for column in (*shape, thickness, sigma_t, sigma_l)))

@@ -1,12 +1,29 @@
 """Kernel that follows seeds through the detector, layer by layer, and refines what it finds."""
 
+from typing import NamedTuple
+
+import numpy as np
+
 from trackbench.fitting.candidate import FAILED, refine, sort_by_radius
-from trackbench.fitting.compiled import kernel
 from trackbench.fitting.competition import record
+from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
 from trackbench.fitting.helix import crossing, from_two_hits
 from trackbench.fitting.prediction import count_bits, layer_bits, nearest_hit
 from trackbench.fitting.tables import MAX_HITS
+from trackbench.trackers.layers.helix_displaced import displaced_seeds_from
+from trackbench.trackers.layers.helix_seeds import seeds_from
+
+# Room for candidates; no hit has more seeds than that (the first ones count).
+STORE_SIZE = 4096
+
+
+class Following(NamedTuple):
+    """max_seed_chi2: of the fit of the three seed hits; max_missing: layers without a hit; min_layers: with one."""
+
+    max_seed_chi2: float
+    max_missing: int
+    min_layers: int
 
 
 @kernel
@@ -54,8 +71,8 @@ def follow(index, n, hits, layers, model, p, work, used, max_missing, out):
 
 
 @kernel
-def follow_seeds(seeds, n_seeds, hits, layers, model, work, used, owner, max_seed_chi2, max_missing, min_layers, store, first):
-    """Follow seeds (n_seeds, 3) and append the candidates to ``store`` from row ``first``.
+def follow_seeds(seeds, n_seeds, hits, layers, model, following, used, owner, work, store, first):
+    """Follow seeds (n_seeds, 3) and write the candidates to ``store`` from row ``first``, which has room for all.
 
     owner: (n_hits,) candidate a hit belongs to already, -1 = none; seeds inside one candidate are skipped
     Returns the next free row.
@@ -66,20 +83,59 @@ def follow_seeds(seeds, n_seeds, hits, layers, model, work, used, owner, max_see
         i, j, m = seeds[seed, 0], seeds[seed, 1], seeds[seed, 2]
         if owner[i] >= 0 and owner[i] == owner[j] and owner[i] == owner[m]:
             continue
-        if row >= store.n_hits.size:
-            break
         index, p = store.hits[row], store.tracks[row]
         index[0], index[1], index[2] = i, j, m
         from_two_hits(hits.phi[i], hits.r[i], hits.z[i], hits.phi[m], hits.r[m], hits.z[m], p)
-        chi2 = fit(index, 3, hits, layers, model, p, work, 2)
-        if chi2 > max_seed_chi2:
+        if fit(index, 3, hits, layers, model, p, work, 2) > following.max_seed_chi2:
             continue
-        n = follow(index, 3, hits, layers, model, p, work, used, max_missing, out)
-        if count_bits(layer_bits(index, n, hits)) < min_layers:
+        n = follow(index, 3, hits, layers, model, p, work, used, following.max_missing, out)
+        if count_bits(layer_bits(index, n, hits)) < following.min_layers:
             continue
-        n, chi2 = refine(index, n, hits, layers, model, p, work, used, min_layers, out)
-        if chi2 >= FAILED:
-            continue
-        record(row, store, n, chi2, hits, layers, work)
-        row += 1
+        n, chi2 = refine(index, n, hits, layers, model, p, work, used, following.min_layers, out)
+        if chi2 < FAILED:
+            record(row, store, n, chi2, hits, layers, work)
+            row += 1
     return row
+
+
+@kernel
+def follow_prompt(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
+    """Follow the seeds that start with the hits from ``hit`` to ``end``, until the store might overflow.
+
+    Returns the first hit not done, and the number of candidates.
+    """
+    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    p, out = np.zeros(5), np.zeros(4)
+    row = 0
+    for i in range(hit, end):
+        if used[i]:
+            continue
+        n = seeds_from(i, hits, seed_layers, model, cuts, used, p, out, near, seeds)
+        if row + n > store.n_hits.size:
+            return i, row
+        row = follow_seeds(seeds, n, hits, layers, model, following, used, owner, work, store, row)
+    return end, row
+
+
+@kernel
+def follow_displaced(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
+    """As ``follow_prompt``, with the seeds of displaced tracks."""
+    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    row = 0
+    for i in range(hit, end):
+        if used[i]:
+            continue
+        n = displaced_seeds_from(i, hits, seed_layers, cuts, used, near, seeds)
+        if row + n > store.n_hits.size:
+            return i, row
+        row = follow_seeds(seeds, n, hits, layers, model, following, used, owner, work, store, row)
+    return end, row
+
+
+@kernel
+def mark_owners(store, first, owner, min_layers):
+    """Note for each hit the candidate of at least ``min_layers`` layers it is in; candidates count from ``first``."""
+    for row in range(store.n_hits.size):
+        if store.n_layers[row] >= min_layers:
+            for i in range(store.n_hits[row]):
+                owner[store.hits[row, i]] = first + row

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import longitudinal_sigma, pipe_variance, scattering_variance
-from trackbench.fitting.helix import COT, K, Z0, from_two_hits, wrap
+from trackbench.fitting.helix import COT, Z0, K, from_two_hits, wrap
 from trackbench.fitting.prediction import first_not_below
 from trackbench.fitting.tables import PIPE_RADIUS
 from trackbench.geometry.detector import CURVATURE

@@ -1,0 +1,212 @@
+"""Helix finder: seeds, layer-by-layer following and a fit with multiple scattering; no training.
+
+Three steps, each on the hits the former ones left:
+
+1. Prompt tracks on four or more layers. Seeds are three hits on successive layers on a helix from the beam
+   line; each is followed to the next layers, where the best compatible hit is taken and the fit repeated,
+   then pruned and searched for further hits. Candidates compete: the best takes its hits, the others go on
+   with what is left.
+2. Displaced tracks on four or more layers: three hits on any helix with |d0| < ``max_d0``.
+3. Prompt tracks on three layers. Three hits agree by chance, so these must fit well, miss no layer a track
+   would cross (a missing one costs chi2), and point to where the tracks found so far come from.
+
+Strip hits, if given, extend the candidates; seeds need three pixel hits. The same seeds are a lower number of
+candidates each with ``threads``: the result does not depend on it.
+
+Every candidate comes with its parameters at the perigee, d0 not pulled to the beam line. Limits: a uniform
+field of 2 T, the TrackML detector, and the simulation's resolutions and material (``fitting.model``).
+
+The ingredients are the textbook ones: R. Fruehwirth et al., "Data analysis techniques for high-energy physics"
+(2000), chapters 2 and 3; a combinatorial track following without branching, and a global least-squares fit
+instead of a Kalman filter.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import ClassVar
+
+import numpy as np
+
+from trackbench.data.hits import Hits
+from trackbench.data.tracks import Tracks
+from trackbench.errors import ConfigError, describe
+from trackbench.trackers.base import Timer, TrackerBase
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the finder.
+
+    min_pt: lowest transverse momentum searched [GeV]; below the momentum of interest, because soft tracks
+        that are not found leave their hits to chance candidates
+    max_z0: largest |z0| searched [mm], 3.3 sigma_z of the beam spot; 180 for sigma_z = 55 mm
+    max_d0: largest |d0| of displaced tracks [mm], 0 = no search for them
+    max_chi2_short: largest chi2 of tracks on three layers, penalties included, at max_z0 = 18 mm; higher
+        finds more of them and more chance triplets. Reduced by 2 ln(max_z0 / 18 mm), as their number grows
+    threads: CPU threads
+    """
+
+    min_pt: float = 0.4
+    max_z0: float = 18.0
+    max_d0: float = 10.0
+    max_chi2_short: float = 18.0
+    threads: int = 1
+
+    def __post_init__(self):
+        ranges = {
+            "min_pt": (0.1, 10.0),
+            "max_z0": (1.0, 500.0),
+            "max_d0": (0.0, 25.0),
+            "max_chi2_short": (0.0, 100.0),
+            "threads": (1, 256),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(describe(f"trackers.helix_finder.{name}", f"value {value}", f"{low} to {high}"))
+
+
+# Constants of the search, tuned on the simulated events of EXPERIMENTS.md.
+_PRUNE_CHI2, _ATTACH_CHI2, _OVERLAP_CHI2, _MAX_WINDOW = 16.0, 12.0, 12.0, 8.0
+_BEAM_WIDTH, _DISPLACED_WIDTH = 0.02, 3.0  # prior of d0 in the fit [mm]
+_SIGMA_K = 3.0  # prior of q/pT [1/GeV]
+_SEED_CHI2, _FIT_CHI2, _DISPLACED_FIT_CHI2, _MAX_KINK = 20.0, 30.0, 20.0, 0.005
+_DISPLACED_MIN_PT, _DISPLACED_Z0 = 0.77, 100.0
+_MAX_MISSING = 1  # layers without a hit after which following stops
+_OWNED_LAYERS = 4  # candidates on so many layers spare their hits' other seeds
+_MAX_CHI2_DISPLACED = 10.0  # on four layers
+_LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE = 16.0, 6.0, 10.0
+_HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2 = 9.0, 7.5, 4.0
+_NO_LIMIT = 1e9
+_CHUNK = 512  # hits whose seeds are followed in one call
+
+
+class Tracker(TrackerBase):
+    """See the module's text."""
+
+    fits: ClassVar[bool] = True
+
+    def find_tracks(self, hits: Hits, timer: Timer) -> Tracks:
+        """Return labels and parameters. Raises InputError for hits that are not on a layer of the detector."""
+        with timer.stage("features"):
+            search = _Search(hits, self.config)
+        with timer.stage("clustering"):
+            search.prompt(min_layers=4, n_second=1)
+            if self.config.max_d0 > 0.0:
+                search.displaced()
+            search.prompt(min_layers=3, n_second=2)
+        with timer.stage("postprocess"):
+            return search.result()
+
+
+class _Search:
+    """The state of one event: which hits are taken, and the candidates accepted so far."""
+
+    def __init__(self, hits: Hits, config: Config):
+        from trackbench.fitting import competition, model, tables, vertex_prior
+
+        self.config = config
+        self.order, self.hits = model.sort_hits(hits)
+        pixel_only = self.hits.first.size == model.N_PIXEL_LAYERS + 1
+        self.layers = model.detector_layers(pixel_only, search=True)
+        self.seed_layers = model.detector_layers(pixel_only=True, search=True)
+        self.true_layers = model.detector_layers(pixel_only)
+        self.model = tables.Model(
+            _BEAM_WIDTH, _SIGMA_K, model.BEAM_PIPE, _PRUNE_CHI2, _ATTACH_CHI2, _OVERLAP_CHI2, _MAX_WINDOW
+        )
+        self.used = np.zeros(len(hits), dtype=bool)
+        self.label = np.full(len(hits), -1, dtype=np.int64)
+        self.prior = vertex_prior.no_prior()
+        self.works = SimpleQueue()
+        for _ in range(config.threads):
+            self.works.put(tables.new_work())
+        self.accepted: list[competition.Store] = []
+        self.n_found = 0
+
+    def prompt(self, min_layers: int, n_second: int) -> None:
+        """Find tracks from the beam line on at least so many layers."""
+        from trackbench.trackers.layers.helix_following import Following, follow_prompt
+        from trackbench.trackers.layers.helix_seeds import SeedCuts
+
+        cuts = SeedCuts(1.0 / self.config.min_pt, self.config.max_z0, _SEED_CHI2, n_second)
+        following = Following(_FIT_CHI2, _MAX_MISSING, min_layers)
+        self._step(follow_prompt, self.model, cuts, following, _NO_LIMIT)
+
+    def displaced(self) -> None:
+        """Find tracks on at least four layers that need not come from the beam line."""
+        from trackbench.trackers.layers.helix_displaced import DisplacedCuts
+        from trackbench.trackers.layers.helix_following import Following, follow_displaced
+
+        cuts = DisplacedCuts(1.0 / _DISPLACED_MIN_PT, self.config.max_d0, _DISPLACED_Z0, _MAX_KINK)
+        model = self.model._replace(sigma_d0=_DISPLACED_WIDTH)
+        following = Following(_DISPLACED_FIT_CHI2, _MAX_MISSING, 4)
+        self._step(follow_displaced, model, cuts, following, _MAX_CHI2_DISPLACED)
+
+    def _step(self, follow, model, cuts, following, max_chi2_4: float) -> None:
+        """Follow all seeds, let the candidates compete, keep the winners."""
+        from trackbench.fitting.competition import Rules, compete, select
+        from trackbench.fitting.vertex_prior import vertex_prior
+
+        short = self.config.max_chi2_short - 2.0 * np.log(self.config.max_z0 / 18.0)
+        scores = (_LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE)
+        rules = Rules(*scores, following.min_layers, short, max_chi2_4, _HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2)
+        store = self._candidates(follow, (self.hits, self.layers, self.seed_layers, model, cuts, following))
+        work = self.works.get()
+        state = (self.hits, self.layers, model, rules, self.prior, work, self.used, self.label)
+        rows = np.array(compete(store, *state, self.n_found), dtype=np.int64)
+        self.works.put(work)
+        if not self.accepted:  # the first step has the best measured tracks
+            self.prior = vertex_prior(store.tracks[rows, 3])
+        self.n_found += rows.size
+        self.accepted.append(select(store, rows))
+
+    def _candidates(self, follow, state: tuple):
+        """Follow all seeds, innermost layers first; seeds inside a candidate from a layer before are skipped."""
+        from trackbench.fitting.competition import joined, new_store
+        from trackbench.trackers.layers.helix_following import mark_owners
+
+        owner = np.full(self.used.size, -1, dtype=np.int64)
+        stores, n_candidates = [new_store(0)], 0
+        for layer in np.argsort(np.abs(self.seed_layers.position), kind="stable"):
+            start, end = self.hits.first[layer], self.hits.first[layer + 1]
+            chunks = [(a, min(a + _CHUNK, end)) for a in range(start, end, _CHUNK)]
+            for found in self._map(lambda chunk: self._chunk(follow, chunk, state, owner), chunks):
+                for store in found:
+                    mark_owners(store, n_candidates, owner, _OWNED_LAYERS)
+                    n_candidates += store.n_hits.size
+                    stores.append(store)
+        return joined(stores)
+
+    def _map(self, function, chunks: list):
+        """Call the function on each chunk, in ``threads`` threads; results in the order of the chunks."""
+        if self.config.threads == 1:
+            return [function(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(self.config.threads) as pool:
+            return list(pool.map(function, chunks))
+
+    def _chunk(self, follow, chunk: tuple[int, int], state: tuple, owner: np.ndarray) -> list:
+        """Return the candidates with a seed that starts in hits chunk[0] .. chunk[1] - 1, as stores."""
+        from trackbench.fitting.competition import new_store, select
+        from trackbench.trackers.layers.helix_following import STORE_SIZE
+
+        stores, (hit, end) = [], chunk
+        work = self.works.get()
+        while hit < end:
+            store = new_store(STORE_SIZE)
+            hit, n = follow(hit, end, *state, self.used, owner, work, store)
+            stores.append(select(store, slice(n)))
+        self.works.put(work)
+        return stores
+
+    def result(self) -> Tracks:
+        """Return the labels in the order of the hits given, and the fitted parameters."""
+        from trackbench.fitting.competition import joined
+        from trackbench.fitting.result import track_parameters
+
+        store, work = joined(self.accepted), self.works.get()
+        rows = np.arange(store.n_hits.size)
+        parameters = track_parameters(rows, store, self.hits, self.true_layers, self.model, work)
+        labels = np.empty_like(self.label)
+        labels[self.order] = self.label
+        return Tracks(labels, parameters)
