@@ -13,12 +13,12 @@ BARREL = (7, 8, 9, 10)  # indices of the pixel layers, volumes 7, 8, 9 in turn
 DISKS_PLUS = tuple(range(11, 18))
 
 
-def pixel_layers(sigma_t=0.015, sigma_l=0.018, thickness=0.02) -> Layers:
-    """Return the 18 pixel layers with equal material and resolutions [mm]."""
+def pixel_layers(sigma_t=0.015, sigma_l=0.018, thickness=0.02, sharing=0.2) -> Layers:
+    """Return the 18 pixel layers with equal material [radiation lengths] and resolutions [mm]."""
     table = layer_table()
     shape = (table.barrel, table.position, table.half_depth, table.low, table.high)
     columns = [column[:N_PIXEL].copy() for column in shape]
-    return Layers(*columns, *(np.full(N_PIXEL, value) for value in (thickness, sigma_t, sigma_l)))
+    return Layers(*columns, *(np.full(N_PIXEL, value) for value in (thickness, sigma_t, sigma_l, sharing)))
 
 
 def model(**changes) -> Model:

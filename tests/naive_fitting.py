@@ -111,12 +111,11 @@ def scattering_covariance(at, paths, angle2):
 
 
 def sensor_sigmas(layer, layers, p):
-    """Resolutions across and along, perpendicular to the track [mm]; equal ones are meant so already."""
-    sigma_t, sigma_l = layers.sigma_t[layer], layers.sigma_l[layer]
-    if sigma_l == sigma_t:
-        return sigma_t, sigma_l
+    """Resolutions across and along [mm], the latter perpendicular to the track: 1 / (cells crossed)^2."""
     theta = np.arctan2(1.0, p[4])
-    return sigma_t, sigma_l * (np.sin(theta) if layers.barrel[layer] else abs(np.cos(theta)))
+    normal = 0.5 * np.pi - theta if layers.barrel[layer] else theta  # angle between the track and the normal
+    cells = 1.0 + min(abs(np.tan(normal)), np.inf if layers.barrel[layer] else 10.0) * layers.sharing[layer]
+    return layers.sigma_t[layer], max(layers.sigma_l[layer] / cells**2, 0.002) * abs(np.cos(normal))
 
 
 class Fit(NamedTuple):

@@ -10,7 +10,7 @@ from trackbench.fitting.helix import from_two_hits
 from trackbench.fitting.tables import new_work
 
 LAYERS = toys.pixel_layers()
-EQUAL = toys.pixel_layers(sigma_l=0.015)
+UNSHARED = toys.pixel_layers(sharing=0.0)
 PLANES = slice(0, 3), slice(3, 5)
 # Ranges of pT [GeV] and |d0| [mm] with the width of the prior of d0 that is used for them.
 KINDS = {
@@ -63,7 +63,7 @@ def test_fit_agrees_with_the_naive_one(kind, n_iterations):
         np.testing.assert_allclose(work.cov_l, expected.cov_l, rtol=1e-6)
 
 
-@pytest.mark.parametrize("layers", [LAYERS, EQUAL], ids=["two resolutions", "one resolution"])
+@pytest.mark.parametrize("layers", [LAYERS, UNSHARED], ids=["shared", "unshared"])
 def test_weights_are_the_inverse_of_the_double_sum(layers):
     for true, _, hits, model in cases("prompt", layers=layers):
         n = len(hits.r)
@@ -91,11 +91,22 @@ def test_scattering_grows_as_highland_says():
 
 
 def test_resolution_along_is_perpendicular_to_the_track():
+    layers = toys.pixel_layers(sharing=0.0)
     p = np.array([0.0, 1.0, 0.0, 0.0, np.sqrt(3.0)])  # theta = 30 degrees
-    assert gls.longitudinal_sigma(7, LAYERS, p) == pytest.approx(0.018 * 0.5)
-    assert gls.longitudinal_sigma(11, LAYERS, p) == pytest.approx(0.018 * np.sqrt(0.75))
+    assert gls.longitudinal_sigma(7, layers, p) == pytest.approx(0.018 * 0.5)
+    assert gls.longitudinal_sigma(11, layers, p) == pytest.approx(0.018 * np.sqrt(0.75))
     p[4] = -p[4]
-    assert gls.longitudinal_sigma(1, LAYERS, p) == pytest.approx(0.018 * np.sqrt(0.75))
+    assert gls.longitudinal_sigma(1, layers, p) == pytest.approx(0.018 * np.sqrt(0.75))
+
+
+def test_resolution_along_improves_with_the_cells_of_a_cluster():
+    layers = toys.pixel_layers(sharing=0.5)
+    p = np.array([0.0, 1.0, 0.0, 0.0, 2.0])
+    sine, cosine = 1 / np.sqrt(5), 2 / np.sqrt(5)
+    assert gls.longitudinal_sigma(7, layers, p) == pytest.approx(0.018 / (1 + 2 * 0.5) ** 2 * sine)
+    assert gls.longitudinal_sigma(11, layers, p) == pytest.approx(0.018 / (1 + 0.5 * 0.5) ** 2 * cosine)
+    p[4] = -20.0  # 11 cells: no better than 2 micrometres
+    assert gls.longitudinal_sigma(7, layers, p) == pytest.approx(0.002 / np.sqrt(401))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,8 +206,8 @@ def test_prediction_is_the_conditional_distribution(kind):
             prediction.predict(len(rest.r), gone, LAYERS, p, work, out)
             fitted = naive.fit(rest, LAYERS, model, p, 1)
             expected = naive.prediction(fitted, rest, gone, at, LAYERS, model)
-            np.testing.assert_allclose(out[2:], expected[2:], rtol=2e-4)
-            np.testing.assert_allclose((out[:2] - expected[:2]) / np.sqrt(expected[2:]), 0.0, atol=2e-4)
+            np.testing.assert_allclose(out[2:], expected[2:], rtol=1e-3)  # the naive priors are wide, not flat
+            np.testing.assert_allclose((out[:2] - expected[:2]) / np.sqrt(expected[2:]), 0.0, atol=1e-3)
             seen += 1
     assert seen > 20
 
