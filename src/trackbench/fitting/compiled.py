@@ -1,11 +1,12 @@
-"""The decorator of all compiled kernels of this package: ``numba.njit`` with a cache that is never stale.
+"""The decorator of all compiled kernels of the fit: ``numba.njit`` with a cache that is never stale.
 
 Numba keeps compiled kernels on disk and recompiles one when its own file changes, but not when a function
-it calls from another file does; results would then come from old code. So the cached files of a package
-carry a digest of all its sources, and are removed when it differs.
+it calls from another file does; results would then come from old code. So the cached files of a folder carry
+a digest of its sources and of those of this package, whose kernels it may call, and are removed when it differs.
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 from pathlib import Path
@@ -20,18 +21,26 @@ _STAMP = "kernels.sha256"
 
 def kernel(function):
     """Compile ``function`` without the interpreter lock, with NumPy's division rules; keep the result on disk."""
+    _refresh(Path(function.__code__.co_filename).parent)
     return njit(function, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 
 
-def drop_stale_kernels(package: Path) -> bool:
-    """Remove the compiled kernels beside the modules of ``package`` unless all sources are as they were then.
+@functools.cache
+def _refresh(folder: Path) -> None:
+    """Drop the stale kernels of a folder, once per process."""
+    drop_stale_kernels(folder, Path(__file__).parent)
 
+
+def drop_stale_kernels(folder: Path, *used: Path) -> bool:
+    """Remove the compiled kernels of the modules in ``folder`` unless all sources are as they were then.
+
+    used: folders with kernels that those in ``folder`` call
     Returns True if they were stale. Does nothing in a folder that cannot be written, where sources do not change.
     """
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
+    for path in sorted(path for place in {folder, *used} for path in place.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    cache = package / "__pycache__"
+    cache = folder / "__pycache__"
     stamp = cache / _STAMP
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest.hexdigest():
         return False
@@ -42,9 +51,6 @@ def drop_stale_kernels(package: Path) -> bool:
                     path.unlink()
         write_text(stamp, digest.hexdigest())
     except OSError as error:
-        logger.debug("compiled kernels of %s cannot be removed: %s", package, error)
+        logger.debug("compiled kernels of %s cannot be removed: %s", folder, error)
         return False
     return True
-
-
-drop_stale_kernels(Path(__file__).parent)
