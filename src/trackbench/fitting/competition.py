@@ -110,6 +110,17 @@ def acceptable(row, store, rules, prior):
 
 
 @kernel
+def keep_unused(index, n, used):
+    """Remove the used ones of the first n hits in ``index``. Returns the number of hits left."""
+    left = 0
+    for i in range(n):
+        if not used[index[i]]:
+            index[left] = index[i]
+            left += 1
+    return left
+
+
+@kernel
 def compete(store, hits, layers, model, rules, prior, work, used, label, next_label):
     """Accept candidates, best score first; one that lost hits to a better one is fitted again and waits its turn.
 
@@ -128,11 +139,7 @@ def compete(store, hits, layers, model, rules, prior, work, used, label, next_la
         if -value < rules.min_score:
             break
         index = store.hits[row]
-        n = 0
-        for i in range(store.n_hits[row]):
-            if not used[index[i]]:
-                index[n] = index[i]
-                n += 1
+        n = keep_unused(index, store.n_hits[row], used)
         if n < store.n_hits[row]:
             if n < 3 or count_bits(layer_bits(index, n, hits)) < rules.min_layers:
                 continue
