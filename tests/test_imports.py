@@ -19,7 +19,7 @@ ALLOWED = {
     "geometry": {"errors"},
     "data": {"errors", "files", "geometry"},
     "simulation": {"errors", "files", "geometry", "data"},
-    "fitting": {"errors", "geometry", "data.hits", "data.tracks"},
+    "fitting": {"errors", "files", "geometry", "data.hits", "data.tracks"},
     "trackers": {"errors", "files", "geometry", "data.hits", "data.tracks", "fitting"},
     "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},

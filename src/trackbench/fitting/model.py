@@ -32,7 +32,7 @@ _PIXEL_SHARING = 5.3  # sensor thickness 0.3 mm / pitch 0.05625 mm: cells along 
 # chance candidates from tracks; found together with the constants of ``trackers.helix_finder``.
 _SEARCH_VOLUMES = {
     7: (0.0174, 0.018, 0.0038),
-    8: (0.012, 0.012, 0.0116),
+    8: (0.012, 0.02, 0.0116),
     9: (0.0174, 0.018, 0.0038),
     **{volume: values for volume, values in _VOLUMES.items() if volume > 9},
 }

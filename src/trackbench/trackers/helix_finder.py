@@ -47,7 +47,7 @@ class Config:
     threads: CPU threads
     """
 
-    min_pt: float = 0.4
+    min_pt: float = 0.35
     max_z0: float = 18.0
     max_d0: float = 10.0
     max_chi2_short: float = 18.0
