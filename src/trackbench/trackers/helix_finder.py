@@ -1,6 +1,6 @@
 """Helix finder: seeds, layer-by-layer following and a fit with multiple scattering; no training.
 
-Three steps, each on the hits the former ones left:
+Steps, each on the hits the former ones left:
 
 1. Prompt tracks on four or more layers. Seeds are three hits on successive layers on a helix from the beam
    line; each is followed to the next layers, where the best compatible hit is taken and the fit repeated,
@@ -8,10 +8,10 @@ Three steps, each on the hits the former ones left:
    with what is left.
 2. Displaced tracks on four or more layers: three hits on any helix with |d0| < ``max_d0``.
 3. Prompt tracks on three layers. Three hits agree by chance, so these must fit well, miss no layer a track
-   would cross (a missing one costs chi2), and point to where the tracks found so far come from.
+   would cross (a missing one costs chi2), and point to where the tracks found so far come from. How well
+   depends on the number of hits, as chance does; where it is low enough, displaced tracks on three layers too.
 
-Strip hits, if given, extend the candidates; seeds need three pixel hits. The same seeds are a lower number of
-candidates each with ``threads``: the result does not depend on it.
+Strip hits, if given, extend the candidates; seeds need three pixel hits. ``threads`` does not change the result.
 
 Every candidate comes with its parameters at the perigee, d0 not pulled to the beam line. Limits: a uniform
 field of 2 T, the TrackML detector, and the simulation's resolutions and material (``fitting.model``).
@@ -42,8 +42,9 @@ class Config:
         that are not found leave their hits to chance candidates
     max_z0: largest |z0| searched [mm], 3.3 sigma_z of the beam spot; 180 for sigma_z = 55 mm
     max_d0: largest |d0| of displaced tracks [mm], 0 = no search for them
-    max_chi2_short: largest chi2 of tracks on three layers, penalties included, at max_z0 = 18 mm; higher
-        finds more of them and more chance triplets. Reduced by 2 ln(max_z0 / 18 mm), as their number grows
+    max_chi2_short: largest chi2 of tracks on three layers, penalties included, for an event of 58,000 pixel
+        hits and max_z0 = 18 mm; higher finds more of them and more chance triplets. It is lowered by
+        2 ln(max_z0 / 18 mm) + 4 ln(pixel hits / 58,000): chance triplets per track grow that way
     threads: CPU threads
     """
 
@@ -79,6 +80,8 @@ _MAX_CHI2_DISPLACED = 10.0  # on four layers
 _LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE = 16.0, 6.0, 10.0
 _HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2 = 9.0, 7.5, 4.0
 _NO_LIMIT = 1e9
+_DISPLACED_CHI2 = 18.0  # by which displaced tracks on three layers must fit better than prompt ones
+_REFERENCE_HITS, _REFERENCE_Z0 = 58_000, 18.0  # pixel hits at 200 pile-up, max_z0 there: where settings were tuned
 _CHUNK = 512  # hits whose seeds are followed in one call
 
 
@@ -94,8 +97,10 @@ class Tracker(TrackerBase):
         with timer.stage("clustering"):
             search.prompt(min_layers=4, n_second=1)
             if self.config.max_d0 > 0.0:
-                search.displaced()
+                search.displaced(min_layers=4)
             search.prompt(min_layers=3, n_second=2)
+            if self.config.max_d0 > 0.0 and search.max_chi2_short > _DISPLACED_CHI2:
+                search.displaced(min_layers=3)
         with timer.stage("postprocess"):
             return search.result()
 
@@ -115,6 +120,10 @@ class _Search:
         self.model = tables.Model(
             _BEAM_WIDTH, _SIGMA_K, model.BEAM_PIPE, _PRUNE_CHI2, _ATTACH_CHI2, _OVERLAP_CHI2, _MAX_WINDOW
         )
+        # Chance triplets per track grow with the square of the number of hits, and with the range of z0.
+        n_pixel = max(int(self.hits.first[model.N_PIXEL_LAYERS]), _REFERENCE_HITS // 20)
+        self.max_chi2_short = config.max_chi2_short - 4.0 * np.log(n_pixel / _REFERENCE_HITS)
+        self.max_chi2_short -= 2.0 * np.log(config.max_z0 / _REFERENCE_Z0)
         self.used = np.zeros(len(hits), dtype=bool)
         self.label = np.full(len(hits), -1, dtype=np.int64)
         self.prior = vertex_prior.no_prior()
@@ -131,29 +140,34 @@ class _Search:
 
         cuts = SeedCuts(1.0 / self.config.min_pt, self.config.max_z0, _SEED_CHI2, n_second)
         following = Following(_FIT_CHI2, _MAX_MISSING, min_layers)
-        self._step(follow_prompt, self.model, cuts, following, _NO_LIMIT)
+        self._step(follow_prompt, self.model, cuts, following, self._rules(min_layers, self.max_chi2_short, _NO_LIMIT))
 
-    def displaced(self) -> None:
-        """Find tracks on at least four layers that need not come from the beam line."""
+    def displaced(self, min_layers: int) -> None:
+        """Find tracks on at least so many layers that need not come from the beam line."""
         from trackbench.trackers.layers.helix_displaced import DisplacedCuts
         from trackbench.trackers.layers.helix_following import Following, follow_displaced
 
         cuts = DisplacedCuts(1.0 / _DISPLACED_MIN_PT, self.config.max_d0, _DISPLACED_Z0, _MAX_KINK)
         model = self.model._replace(sigma_d0=_DISPLACED_WIDTH)
-        following = Following(_DISPLACED_FIT_CHI2, _MAX_MISSING, 4)
-        self._step(follow_displaced, model, cuts, following, _MAX_CHI2_DISPLACED)
+        following = Following(_DISPLACED_FIT_CHI2, _MAX_MISSING, min_layers)
+        rules = self._rules(min_layers, self.max_chi2_short - _DISPLACED_CHI2, _MAX_CHI2_DISPLACED)
+        self._step(follow_displaced, model, cuts, following, rules)
 
-    def _step(self, follow, model, cuts, following, max_chi2_4: float) -> None:
+    def _rules(self, min_layers: int, max_chi2_3: float, max_chi2_4: float):
+        from trackbench.fitting.competition import Rules
+
+        scores, penalties = (_LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE), (_HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2)
+        return Rules(*scores, min_layers, max_chi2_3, max_chi2_4, *penalties)
+
+    def _step(self, follow, model, cuts, following, rules) -> None:
         """Follow all seeds, let the candidates compete, keep the winners."""
-        from trackbench.fitting.competition import Rules, compete, select
-        from trackbench.fitting.vertex_prior import vertex_prior
+        from trackbench.fitting.competition import compete, select
+        from trackbench.fitting.vertex_prior import no_prior, vertex_prior
 
-        short = self.config.max_chi2_short - 2.0 * np.log(self.config.max_z0 / 18.0)
-        scores = (_LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE)
-        rules = Rules(*scores, following.min_layers, short, max_chi2_4, _HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2)
         store = self._candidates(follow, (self.hits, self.layers, self.seed_layers, model, cuts, following))
         work = self.works.get()
-        state = (self.hits, self.layers, model, rules, self.prior, work, self.used, self.label)
+        prior = self.prior if model is self.model else no_prior()
+        state = (self.hits, self.layers, model, rules, prior, work, self.used, self.label)
         rows = np.array(compete(store, *state, self.n_found), dtype=np.int64)
         self.works.put(work)
         if not self.accepted:  # the first step has the best measured tracks
