@@ -259,7 +259,7 @@ def test_compiled_parser_never_disagrees():
 
 
 def test_large_tables_take_the_compiled_parser_and_small_errors_stay(tmp_path, monkeypatch):
-    table = pd.concat([raw_tables(seed=seed, n_tracks=60)["hits"] for seed in range(20)], ignore_index=True)
+    table = pd.concat([raw_tables(seed=seed, n_tracks=60)["hits"] for seed in range(24)], ignore_index=True)
     table["hit_id"] = np.arange(len(table), dtype=np.int32)
     text = table.to_csv(index=False, lineterminator="\n").encode()
     assert len(text) > 1 << 18

@@ -6,8 +6,8 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 
-BARREL = {2: 32.0, 4: 72.0, 6: 116.0, 8: 172.0}  # layer_id -> radius [mm], |z| < 500
-DISKS = {2: 600.0, 4: 700.0, 6: 820.0, 8: 960.0, 10: 1120.0, 12: 1320.0, 14: 1500.0}  # |z| [mm], 30 < r < 180
+BARREL = {2: 32.0, 4: 72.0, 6: 116.0, 8: 172.0}  # layer_id -> radius [mm], |z| < 490
+DISKS = {2: 600.0, 4: 700.0, 6: 820.0, 8: 960.0, 10: 1100.0, 12: 1300.0, 14: 1500.0}  # |z| [mm], 30 < r < 176
 CURVATURE = 0.299792458 * 2.0 / 2000.0  # x = CURVATURE * (q / pT) * r
 
 
@@ -27,7 +27,7 @@ def toy_event(n_tracks=30, n_noise=20, seed=0, sigma_z=5.5, smear=0.02, pt_min=0
     for _ in range(n_noise):
         layer, r = list(BARREL.items())[rng.integers(4)]
         phi = rng.uniform(-np.pi, np.pi)
-        rows.append((r * np.cos(phi), r * np.sin(phi), rng.uniform(-500, 500), 8, layer, 0))
+        rows.append((r * np.cos(phi), r * np.sin(phi), rng.uniform(-490, 490), 8, layer, 0))
     columns = ["x", "y", "z", "volume_id", "layer_id", "particle_id"]
     frame = pd.DataFrame(rows, columns=columns).sample(frac=1.0, random_state=seed).reset_index(drop=True)
     frame = frame.astype({"volume_id": "int64", "layer_id": "int64", "particle_id": "int64"})
@@ -56,7 +56,7 @@ def _helix_hits(pt, eta, phi, q, vz):
         if abs(x) >= 1:
             continue
         z = vz + slope * r * (np.arcsin(x) / x)
-        if (volume == 8 and abs(z) > 500) or (volume != 8 and not 30 < r < 180):
+        if (volume == 8 and abs(z) > 490) or (volume != 8 and not 30 < r < 176):
             continue
         azimuth = phi - np.arcsin(x)
         out.append((r * np.cos(azimuth), r * np.sin(azimuth), z, volume, layer))
