@@ -58,7 +58,7 @@ def test_given_values_survive():
         ({"trackers": {"helix_hsah": {}}}, ["helix_hsah", "does not exist", "did you mean 'helix_hash'?"]),
         ({"trackers": {"helix_hash": {}, "dbscan": {"epss": 1}}}, ["trackers.dbscan.epss", "unknown key"]),
         ({"trackers": {}}, ["trackers"]),
-        ({"trackers": {"dbscan": {}}}, ["evaluation.reference", "helix_hash", "dbscan"]),
+        ({"evaluation": {"reference": "hdbscan"}}, ["evaluation.reference", "'hdbscan'", "helix_hash, dbscan"]),
         ({"data": {"source": "local"}}, ["data.local.path", "empty"]),
         ({"data": {"source": "local", "local": {"path": "no/such"}}}, ["data.local.path", "no/such", "does not exist"]),
         ({"data": {"events": {"test": 0}}}, ["data.events.test", "at least 1"]),

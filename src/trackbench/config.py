@@ -27,6 +27,8 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
         raise ConfigError(_sentence(errors[0]))
     for name, settings in complete["trackers"].items():
         build_config(name, settings)
+    if complete["evaluation"]["reference"] is None:
+        complete["evaluation"]["reference"] = next(iter(complete["trackers"]))
     for name, settings in complete["surfaces"].items():
         build_config(name, settings)
         if not hasattr(load_module(name).Tracker, "clusters"):
