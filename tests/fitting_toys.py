@@ -47,19 +47,19 @@ def track_hits(p, layers, on=None, rng=None, smear=0.0) -> Measured:
 
     With ``rng``, modules lie anywhere within the depth of their layer, and hits off the track by ``smear`` [mm].
     """
-    on = crossed_layers(p, layers) if on is None else on
+    index = np.array(crossed_layers(p, layers) if on is None else on, dtype=np.int64)
     rng = rng or np.random.default_rng(0)
-    depth = rng.uniform(-0.9, 0.9, len(on)) * layers.half_depth[list(on)]
-    surface = layers.position[list(on)] + depth
-    barrel = layers.barrel[list(on)]
+    depth = rng.uniform(-0.9, 0.9, len(index)) * layers.half_depth[index]
+    surface = layers.position[index] + depth
+    barrel = layers.barrel[index]
     s = path_at_radius(p, np.where(barrel, surface, 1.0))
     s[~barrel] = (surface[~barrel] - p[3]) / p[4]
     x, y, z = points(p, s).T
     r = np.hypot(x, y)
-    phi = np.arctan2(y, x) + rng.normal(0, smear, len(on)) / r
-    z = z + rng.normal(0, smear, len(on))
+    phi = np.arctan2(y, x) + rng.normal(0, smear, len(index)) / r
+    z = z + rng.normal(0, smear, len(index))
     order = np.argsort(r)
-    return Measured(*(column[order] for column in (r, np.arctan2(np.sin(phi), np.cos(phi)), z, np.array(on))))
+    return Measured(*(column[order] for column in (r, np.arctan2(np.sin(phi), np.cos(phi)), z, index)))
 
 
 def shifted(hits, i, across=0.0, along=0.0) -> Measured:
