@@ -6,11 +6,16 @@ import numpy as np
 from naive_fitting import Measured, crossing, path_at_radius, points
 
 from trackbench.fitting.tables import MAX_HITS, Layers, Model, SortedHits
+from trackbench.geometry.detector import CURVATURE
 from trackbench.geometry.layers import layer_table
 
 N_PIXEL = 18
 BARREL = (7, 8, 9, 10)  # indices of the pixel layers, volumes 7, 8, 9 in turn
 DISKS_PLUS = tuple(range(11, 18))
+
+# These cross the seven disks at z > 0 and nothing else, and each other on the first disk, at 38 mm.
+FORWARD = np.array([0.4, 0.5, 0.0, 2.0, np.sinh(3.45)])
+OTHER = np.array([0.4 - CURVATURE * 0.8 * (600.0 - 2.0) / np.sinh(3.45), -0.3, 0.0, 2.0, np.sinh(3.45)])
 
 
 def pixel_layers(sigma_t=0.015, sigma_l=0.018, thickness=0.02, sharing=0.2) -> Layers:
@@ -60,6 +65,11 @@ def track_hits(p, layers, on=None, rng=None, smear=0.0) -> Measured:
     z = z + rng.normal(0, smear, len(index))
     order = np.argsort(r)
     return Measured(*(column[order] for column in (r, np.arctan2(np.sin(phi), np.cos(phi)), z, index)))
+
+
+def true_hits(p=FORWARD, on=None, seed=0) -> Measured:
+    """Return hits of a track about as well measured as the layers are."""
+    return track_hits(p, pixel_layers(), on, np.random.default_rng(seed), smear=0.012)
 
 
 def shifted(hits, i, across=0.0, along=0.0) -> Measured:
