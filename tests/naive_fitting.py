@@ -41,7 +41,7 @@ def path_at_radius(p, r):
     """Transverse path (n,) [mm] at which the track reaches the radii r (n,), by bisection from the perigee on."""
     low = np.zeros(len(r))
     high = np.full(len(r), min(1e4, 0.5 * np.pi / max(CURVATURE * abs(p[1]), 1e-12)))  # half a turn
-    for _ in range(70):
+    for _ in range(54):
         middle = 0.5 * (low + high)
         inside = np.hypot(*points(p, middle)[:, :2].T) < r
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)

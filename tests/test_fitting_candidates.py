@@ -72,7 +72,7 @@ def test_nearest_hit_is_the_best_of_all(max_d0, sigma_d0):
         hits, (rows, *_) = toys.together(
             toys.track_hits(p, LAYERS, [layer for layer in on if layer != gone], rng, smear=0.012),
             *(toys.track_hits(p, LAYERS, [gone], rng, smear=scale) for scale in (0.1, 0.3, 0.3, 1.0, 3.0)),
-            toys.noise_hits(rng, LAYERS, 500),
+            toys.noise_hits(rng, LAYERS, 100),
         )
         found = Candidate(hits, rows, p, model)
         found.used[:] = rng.random(len(hits.r)) < 0.1
@@ -143,7 +143,7 @@ def naive_prune(hits, start, model, min_layers):
 
 def test_prune_agrees_with_the_naive_one():
     rng, dropped = np.random.default_rng(2), []
-    while len(dropped) < 25:
+    while len(dropped) < 15:
         p = toys.random_track(rng, pt=(0.5, 50.0))
         on = toys.crossed_layers(p, LAYERS)
         if len(on) < 5:

@@ -103,7 +103,7 @@ def test_third_hit_variances_are_those_of_the_extrapolation(layers, k):
 
 @pytest.mark.parametrize("phi0", [None, np.pi])
 def test_every_prompt_track_is_seeded_from_its_first_hit(phi0):
-    tracks, hits, rows = planted(80, 1)
+    tracks, hits, rows = planted(50, 1)
     if phi0 is not None:  # all in a narrow jet across the cut at pi
         groups = [toys.track_hits(np.array([phi0 + 0.01 * np.sin(i), *p[1:]]), LAYERS) for i, p in enumerate(tracks)]
         hits, rows = toys.together(*groups)
@@ -165,7 +165,7 @@ def test_seeds_stop_at_the_room_they_have():
 
 
 def test_displaced_tracks_are_seeded_from_their_first_hit():
-    tracks, hits, rows = planted(150, 3, pt=(0.9, 20.0), max_d0=6.5, eta=(-2.5, 2.5))
+    tracks, hits, rows = planted(80, 3, pt=(0.9, 20.0), max_d0=6.5, eta=(-2.5, 2.5))
     found = [row[:3].tolist() in displaced_seeds(row[0], hits).tolist() for row in rows]
     assert max(abs(p[2]) for p in tracks) > 6
     assert all(found), [p for p, good in zip(tracks, found, strict=True) if not good]
@@ -274,11 +274,11 @@ def test_the_next_layer_is_the_nearest():
 
 @pytest.mark.parametrize("size", [30, 200])
 def test_a_full_store_is_continued_where_it_stopped(size):
-    _, hits, _ = planted(60, 7)
+    _, hits, _ = planted(40, 7)
     whole, begin = Follower(hits, 4096), 0
     state = (hits, LAYERS, LAYERS, MODEL, CUTS, FOLLOWING)
     end, n = helix_following.follow_prompt(0, len(hits.r), *state, whole.used, whole.owner, whole.work, whole.store)
-    assert end == len(hits.r) and n > 60
+    assert end == len(hits.r) and n > 40
     tracks, calls = [], 0
     while begin < len(hits.r):
         part = Follower(hits, size)
