@@ -1,5 +1,7 @@
 """Kernels that change one candidate: sort, prune, pick up hits, until nothing changes."""
 
+import numpy as np
+
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
 from trackbench.fitting.helix import crossing
@@ -27,7 +29,7 @@ def prune(index, n, hits, layers, model, p, work, min_layers):
 
     Returns the number of hits left and chi2, ``FAILED`` if they lie on fewer than min_layers layers.
     """
-    chi2 = fit(index, n, hits, layers, model, p, work, 2)
+    chi2 = fit(index, n, hits, layers, model, p, work, np.int64(2))
     while True:
         worst, largest = -1, model.prune_chi2
         for i in range(n):
@@ -40,7 +42,7 @@ def prune(index, n, hits, layers, model, p, work, min_layers):
             index[i] = index[i + 1]
         if count_bits(layer_bits(index, n, hits)) < min_layers:
             return n, FAILED
-        chi2 = fit(index, n, hits, layers, model, p, work, 2)
+        chi2 = fit(index, n, hits, layers, model, p, work, np.int64(2))
 
 
 @kernel

@@ -3,6 +3,10 @@
 Numba keeps compiled kernels on disk and recompiles one when its own file changes, but not when a function
 it calls from another file does; results would then come from old code. So the cached files of a folder carry
 a digest of its sources and of those of this package, whose kernels it may call, and are removed when it differs.
+
+Numba compiles a kernel, and all it calls, once more for each literal integer it is called with. So counters that
+are handed on start as ``np.int64(0)``, not as 0, and so are plain numbers in calls; only the fit of the three hits
+of a seed is meant to be compiled for that number, which is faster.
 """
 
 import contextlib

@@ -16,10 +16,15 @@ def final_fits(rows, store, hits, layers, model, work, tracks, cov_t, cov_l, chi
     """Fit candidates of ``store`` once more with the constants ``model``, and keep the covariances."""
     for i in range(rows.size):
         row = rows[i]
-        tracks[i] = store.tracks[row]
-        chi2[i] = fit(store.hits[row], store.n_hits[row], hits, layers, model, tracks[i], work, 3)
-        cov_t[i] = work.cov_t
-        cov_l[i] = work.cov_l
+        for a in range(5):  # element by element: rows assigned as a whole take seconds longer to compile
+            tracks[i, a] = store.tracks[row, a]
+        chi2[i] = fit(store.hits[row], store.n_hits[row], hits, layers, model, tracks[i], work, np.int64(3))
+        for a in range(3):
+            for b in range(3):
+                cov_t[i, a, b] = work.cov_t[a, b]
+        for a in range(2):
+            for b in range(2):
+                cov_l[i, a, b] = work.cov_l[a, b]
 
 
 def track_parameters(rows: np.ndarray, store, hits, layers, model, work) -> TrackParameters:

@@ -8,7 +8,7 @@ from trackbench.fitting.candidate import FAILED, refine, sort_by_radius
 from trackbench.fitting.competition import record
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
-from trackbench.fitting.helix import crossing, from_two_hits
+from trackbench.fitting.helix import crossing, from_three_hits, from_two_hits
 from trackbench.fitting.prediction import count_bits, layer_bits, nearest_hit
 from trackbench.fitting.tables import MAX_HITS
 from trackbench.trackers.layers.helix_displaced import displaced_seeds_from
@@ -19,16 +19,21 @@ STORE_SIZE = 4096
 
 
 class Following(NamedTuple):
-    """max_seed_chi2: of the fit of the three seed hits; max_missing: layers without a hit; min_layers: with one."""
+    """How seeds are followed.
+
+    max_seed_chi2: of the fit of the three seed hits; max_missing: layers without a hit; min_layers: with one
+    free_d0: the fit starts from the circle through the three hits, not from one through the beam line
+    """
 
     max_seed_chi2: float
     max_missing: int
     min_layers: int
+    free_d0: bool
 
 
 @kernel
 def nearest_layer(tried, n, hits, layers, p, work):
-    """Return the crossed layer, not in the bits ``tried``, next to the candidate: outside first, -1 if none."""
+    """Return the crossed layer, not in the bits ``tried``, nearest to the candidate along the path, -1 if none."""
     best, best_distance = -1, 1e30
     for layer in range(layers.position.size):
         if (tried >> layer) & 1 or hits.first[layer] == hits.first[layer + 1]:
@@ -66,7 +71,7 @@ def follow(index, n, hits, layers, model, p, work, used, max_missing, out):
         index[n] = hit
         n += 1
         sort_by_radius(index, n, hits)
-        fit(index, n, hits, layers, model, p, work, 1)
+        fit(index, n, hits, layers, model, p, work, np.int64(1))
     return n
 
 
@@ -85,10 +90,14 @@ def follow_seeds(seeds, n_seeds, hits, layers, model, following, used, owner, wo
             continue
         index, p = store.hits[row], store.tracks[row]
         index[0], index[1], index[2] = i, j, m
-        from_two_hits(hits.phi[i], hits.r[i], hits.z[i], hits.phi[m], hits.r[m], hits.z[m], p)
-        if fit(index, 3, hits, layers, model, p, work, 2) > following.max_seed_chi2:
+        phi1, r1, z1, phi3, r3, z3 = hits.phi[i], hits.r[i], hits.z[i], hits.phi[m], hits.r[m], hits.z[m]
+        if following.free_d0:
+            from_three_hits(phi1, r1, z1, hits.phi[j], hits.r[j], hits.z[j], phi3, r3, z3, p)
+        else:
+            from_two_hits(phi1, r1, z1, phi3, r3, z3, p)
+        if fit(index, 3, hits, layers, model, p, work, np.int64(2)) > following.max_seed_chi2:
             continue
-        n = follow(index, 3, hits, layers, model, p, work, used, following.max_missing, out)
+        n = follow(index, np.int64(3), hits, layers, model, p, work, used, following.max_missing, out)
         if count_bits(layer_bits(index, n, hits)) < following.min_layers:
             continue
         n, chi2 = refine(index, n, hits, layers, model, p, work, used, following.min_layers, out)
@@ -106,7 +115,7 @@ def follow_prompt(hit, end, hits, layers, seed_layers, model, cuts, following, u
     """
     seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
     p, out = np.zeros(5), np.zeros(4)
-    row = 0
+    row = np.int64(0)
     for i in range(hit, end):
         if used[i]:
             continue
@@ -121,7 +130,7 @@ def follow_prompt(hit, end, hits, layers, seed_layers, model, cuts, following, u
 def follow_displaced(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
     """As ``follow_prompt``, with the seeds of displaced tracks."""
     seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
-    row = 0
+    row = np.int64(0)
     for i in range(hit, end):
         if used[i]:
             continue

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import longitudinal_sigma, pipe_variance, scattering_variance
 from trackbench.fitting.helix import COT, Z0, K, from_two_hits, wrap
@@ -141,7 +143,7 @@ def _seeds_on(i, second, hits, layers, model, cuts, used, p, out, near, seeds, n
             if not used[j] and dr > 0.5 and abs(z1 - (hits.z[j] - z1) / dr * r1) < cuts.max_z0:
                 from_two_hits(phi1, r1, z1, hits.phi[j], hits.r[j], hits.z[j], p)
                 if abs(p[K]) < cuts.max_k:
-                    n = next_layers(hits.r[j], hits.z[j], p[Z0], second, layers, 2.0, near, 2)
+                    n = next_layers(hits.r[j], hits.z[j], p[Z0], second, layers, 2.0, near, np.int64(2))
                     for q in range(n):
                         before = n_seeds
                         n_seeds = third_hits(i, j, near[q], hits, layers, model, cuts, used, p, out, seeds, n_seeds)
@@ -158,7 +160,7 @@ def seeds_from(i, hits, layers, model, cuts, used, p, out, near, seeds):
     The second hit lies on one of the next ``cuts.n_second`` layers on the line from the origin; the third on
     the next, or the one after it if there is none (a hit may be lost).
     """
-    n_seeds = 0
+    n_seeds = np.int64(0)
     n = next_layers(hits.r[i], hits.z[i], 0.0, hits.layer[i], layers, cuts.max_z0, near, cuts.n_second)
     second, other = near[0], near[1]
     if n > 0:
