@@ -16,7 +16,7 @@ LAYERS = toys.pixel_layers()
 MODEL = toys.model()
 CUTS = helix_seeds.SeedCuts(max_k=2.0, max_z0=18.0, max_chi2=20.0, n_second=2)
 DISPLACED = helix_displaced.DisplacedCuts(max_k=1.3, max_d0=10.0, max_z0=100.0, max_kink=0.005)
-FOLLOWING = helix_following.Following(max_seed_chi2=30.0, max_missing=1, min_layers=4)
+FOLLOWING = helix_following.Following(max_seed_chi2=30.0, max_missing=1, min_layers=4, free_d0=False)
 
 
 def planted(n, seed, n_noise=400, min_layers=4, **limits):
@@ -191,7 +191,7 @@ def test_displaced_seeds_keep_the_cuts():
 def test_circle_through_three_hits_to_first_order(phi0, k, d0):
     r = np.array([33.0, 72.5, 116.3])
     phi = naive.wrapped(phi0 - CURVATURE * k * r + d0 / r)
-    found = helix_displaced._circle(r[0], phi[0], r[1], phi[1], r[2], phi[2])
+    found = helix.circle(r[0], phi[0], r[1], phi[1], r[2], phi[2])
     assert found == pytest.approx((k, d0), abs=1e-9)
 
 

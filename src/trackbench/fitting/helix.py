@@ -139,6 +139,30 @@ def from_two_hits(phi1, r1, z1, phi2, r2, z2, p):
     p[Z0] = z1 - p[COT] * r1
 
 
+@kernel
+def circle(r1, phi1, r2, phi2, r3, phi3):
+    """Return (k, d0) of the circle through three points, to first order: phi(r) = phi0 - C k r + d0 / r."""
+    a1, b1, y1 = -CURVATURE * (r2 - r1), 1.0 / r2 - 1.0 / r1, wrap(phi2 - phi1)
+    a2, b2, y2 = -CURVATURE * (r3 - r2), 1.0 / r3 - 1.0 / r2, wrap(phi3 - phi2)
+    det = a1 * b2 - a2 * b1
+    if abs(det) < 1e-12:
+        return 1e9, 1e9
+    return (y1 * b2 - y2 * b1) / det, (a1 * y2 - a2 * y1) / det
+
+
+@kernel
+def from_three_hits(phi1, r1, z1, phi2, r2, z2, phi3, r3, z3, p):
+    """Set p to the track through three hits by increasing radius, to first order in the curvature; d0 is free."""
+    k, d0 = circle(r1, phi1, r2, phi2, r3, phi3)
+    limit = 0.9 * r1
+    p[K], p[D0] = min(max(k, -MAX_K), MAX_K), min(max(d0, -limit), limit)
+    p[PHI0] = 0.0
+    p[PHI0] = wrap(phi1 - math.asin(clipped(turn_sine(r1, p))))
+    s1, s3 = path_length(r1, p), path_length(r3, p)
+    p[COT] = (z3 - z1) / (s3 - s1)
+    p[Z0] = z1 - p[COT] * s1
+
+
 def helix_points(p: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Return points of a track, (n, 3) [mm], after the transverse paths s (n,): the definition, in NumPy."""
     phi0, k, d0, z0, cot = p

@@ -158,8 +158,8 @@ def count_bits(bits):
 def count_missing(bits, n, layers, p, work):
     """Count layers that the track crosses without a hit; call after ``gls.fit`` of the n hits.
 
-    bits: layers with a hit. Returns the holes, between the first and the last hit, and the edges: layers
-    before the first hit, plus one if the next layer after the last hit is crossed too.
+    bits: layers with a hit. Returns the number of such layers between the first and the last hit (holes), before
+    the first and beyond the last.
     """
     first, last = work.path[0], work.path[n - 1]
     holes = before = beyond = 0

@@ -7,11 +7,15 @@ Steps, each on the hits the former ones left:
    then pruned and searched for further hits. Candidates compete: the best takes its hits, the others go on
    with what is left.
 2. Displaced tracks on four or more layers: three hits on any helix with |d0| < ``max_d0``.
-3. Prompt tracks on three layers. Three hits agree by chance, so these must fit well, miss no layer a track
+3. With strip hits only: tracks of less than three pixel hits, and others missed so far, on five or more layers;
+   three hits with a strip among them on any helix that flies outwards.
+4. Prompt tracks on three layers. Three hits agree by chance, so these must fit well, miss no layer a track
    would cross (a missing one costs chi2), and point to where the tracks found so far come from. How well
-   depends on the number of hits, as chance does; where it is low enough, displaced tracks on three layers too.
+   depends on the number of hits, as chance does; a second hit on a layer, where modules overlap, counts for them.
+4. Displaced tracks on three layers: in full events only those with such further hits.
 
-Strip hits, if given, extend the candidates; seeds need three pixel hits. ``threads`` does not change the result.
+Strip hits, if given, extend the candidates of all steps; there, where tracks cross ten layers or more, candidates
+on three or four layers must have no holes, and hits behind three empty layers are dropped. ``threads`` does not change the result.
 
 Every candidate comes with its parameters at the perigee, d0 not pulled to the beam line. Limits: a uniform
 field of 2 T, the TrackML detector, and the simulation's resolutions and material (``fitting.model``).
@@ -76,12 +80,17 @@ _SEED_CHI2, _FIT_CHI2, _DISPLACED_FIT_CHI2, _MAX_KINK = 20.0, 30.0, 20.0, 0.005
 _DISPLACED_MIN_PT, _DISPLACED_Z0 = 0.77, 100.0
 _MAX_MISSING = 1  # layers without a hit after which following stops
 _OWNED_LAYERS = 4  # candidates on so many layers spare their hits' other seeds
-_MAX_CHI2_DISPLACED = 10.0  # on four layers
+_MAX_CHI2_DISPLACED = 12.0  # on four layers
 _LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE = 16.0, 6.0, 10.0
-_HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2 = 9.0, 7.5, 4.0
+_HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2 = 9.0, 5.0, 8.0
 _NO_LIMIT = 1e9
 _DISPLACED_CHI2 = 18.0  # by which displaced tracks on three layers must fit better than prompt ones
 _REFERENCE_HITS, _REFERENCE_Z0 = 58_000, 18.0  # pixel hits at 200 pile-up, max_z0 there: where settings were tuned
+# With strips: a track crosses ten layers or more, so one on few of them, with holes, is chance.
+_FULL_MAX_GAP, _FULL_MAX_CHI2_4 = 2, 24.0
+_FULL_HOLE_CHI2, _FULL_EDGE_CHI2, _FULL_HOLE_CHI2_4, _FULL_STOP_CHI2 = 18.0, 12.0, 9.0, 9.0
+_STRIP_ANGLE, _STRIP_LINE_CHI2, _STRIP_FIT_CHI2 = 0.12, 9.0, 20.0  # see ``helix_strip_seeds``
+_STRIP_WIDTH, _STRIP_LAYERS = 20.0, 5  # prior of d0 [mm], least number of layers
 _CHUNK = 512  # hits whose seeds are followed in one call
 
 
@@ -98,8 +107,10 @@ class Tracker(TrackerBase):
             search.prompt(min_layers=4, n_second=1)
             if self.config.max_d0 > 0.0:
                 search.displaced(min_layers=4)
+            if self.config.max_d0 > 0.0 and not search.pixel_only:
+                search.strips()
             search.prompt(min_layers=3, n_second=2)
-            if self.config.max_d0 > 0.0 and search.max_chi2_short > _DISPLACED_CHI2:
+            if self.config.max_d0 > 0.0:
                 search.displaced(min_layers=3)
         with timer.stage("postprocess"):
             return search.result()
@@ -113,13 +124,15 @@ class _Search:
 
         self.config = config
         self.order, self.hits = model.sort_hits(hits)
-        pixel_only = self.hits.first.size == model.N_PIXEL_LAYERS + 1
+        self.pixel_only = pixel_only = self.hits.first.size == model.N_PIXEL_LAYERS + 1
         self.layers = model.detector_layers(pixel_only, search=True)
         self.seed_layers = model.detector_layers(pixel_only=True, search=True)
         self.true_layers = model.detector_layers(pixel_only)
         self.model = tables.Model(
             _BEAM_WIDTH, _SIGMA_K, model.BEAM_PIPE, _PRUNE_CHI2, _ATTACH_CHI2, _OVERLAP_CHI2, _MAX_WINDOW
         )
+        if not pixel_only:
+            self.model = self.model._replace(max_gap=_FULL_MAX_GAP)
         # Chance triplets per track grow with the square of the number of hits, and with the range of z0.
         n_pixel = max(int(self.hits.first[model.N_PIXEL_LAYERS]), _REFERENCE_HITS // 20)
         self.max_chi2_short = config.max_chi2_short - 4.0 * np.log(n_pixel / _REFERENCE_HITS)
@@ -139,7 +152,7 @@ class _Search:
         from trackbench.trackers.layers.helix_seeds import SeedCuts
 
         cuts = SeedCuts(1.0 / self.config.min_pt, self.config.max_z0, _SEED_CHI2, n_second)
-        following = Following(_FIT_CHI2, _MAX_MISSING, min_layers)
+        following = Following(_FIT_CHI2, _MAX_MISSING, min_layers, False)
         self._step(follow_prompt, self.model, cuts, following, self._rules(min_layers, self.max_chi2_short, _NO_LIMIT))
 
     def displaced(self, min_layers: int) -> None:
@@ -149,22 +162,40 @@ class _Search:
 
         cuts = DisplacedCuts(1.0 / _DISPLACED_MIN_PT, self.config.max_d0, _DISPLACED_Z0, _MAX_KINK)
         model = self.model._replace(sigma_d0=_DISPLACED_WIDTH)
-        following = Following(_DISPLACED_FIT_CHI2, _MAX_MISSING, min_layers)
+        following = Following(_DISPLACED_FIT_CHI2, _MAX_MISSING, min_layers, True)
         rules = self._rules(min_layers, self.max_chi2_short - _DISPLACED_CHI2, _MAX_CHI2_DISPLACED)
         self._step(follow_displaced, model, cuts, following, rules)
+
+    def strips(self) -> None:
+        """Find tracks with few or no pixel hits, on at least ``_STRIP_LAYERS`` layers."""
+        from trackbench.fitting.model import N_PIXEL_LAYERS
+        from trackbench.trackers.layers.helix_following import Following, follow_strips
+        from trackbench.trackers.layers.helix_strip_seeds import StripCuts
+
+        cuts = StripCuts(
+            1.0 / _DISPLACED_MIN_PT, _STRIP_ANGLE, _DISPLACED_Z0, _MAX_KINK, _STRIP_LINE_CHI2, N_PIXEL_LAYERS
+        )
+        model = self.model._replace(sigma_d0=_STRIP_WIDTH)
+        following = Following(_STRIP_FIT_CHI2, _MAX_MISSING, _STRIP_LAYERS, True)
+        rules = self._rules(_STRIP_LAYERS, 0.0, _MAX_CHI2_DISPLACED)
+        self._step(follow_strips, model, cuts, following, rules, seed_layers=self.layers)
 
     def _rules(self, min_layers: int, max_chi2_3: float, max_chi2_4: float):
         from trackbench.fitting.competition import Rules
 
         scores, penalties = (_LAYER_SCORE, _HOLE_SCORE, _MIN_SCORE), (_HOLE_CHI2, _EDGE_CHI2, _EXTRA_CHI2)
+        if not self.pixel_only:
+            max_chi2_4 = min(max_chi2_4, _FULL_MAX_CHI2_4)
+            penalties = (_FULL_HOLE_CHI2, _FULL_EDGE_CHI2, _EXTRA_CHI2, _FULL_HOLE_CHI2_4, _FULL_STOP_CHI2)
         return Rules(*scores, min_layers, max_chi2_3, max_chi2_4, *penalties)
 
-    def _step(self, follow, model, cuts, following, rules) -> None:
+    def _step(self, follow, model, cuts, following, rules, seed_layers=None) -> None:
         """Follow all seeds, let the candidates compete, keep the winners."""
         from trackbench.fitting.competition import compete, select
         from trackbench.fitting.vertex_prior import no_prior, vertex_prior
 
-        store = self._candidates(follow, (self.hits, self.layers, self.seed_layers, model, cuts, following))
+        seed_layers = seed_layers or self.seed_layers
+        store = self._candidates(follow, (self.hits, self.layers, seed_layers, model, cuts, following))
         work = self.works.get()
         prior = self.prior if model is self.model else no_prior()
         state = (self.hits, self.layers, model, rules, prior, work, self.used, self.label)
@@ -182,7 +213,7 @@ class _Search:
 
         owner = np.full(self.used.size, -1, dtype=np.int64)
         stores, n_candidates = [new_store(0)], 0
-        for layer in np.argsort(np.abs(self.seed_layers.position), kind="stable"):
+        for layer in np.argsort(np.abs(state[2].position), kind="stable"):
             start, end = self.hits.first[layer], self.hits.first[layer + 1]
             chunks = [(a, min(a + _CHUNK, end)) for a in range(start, end, _CHUNK)]
             for found in self._map(lambda chunk: self._chunk(follow, chunk, state, owner), chunks):

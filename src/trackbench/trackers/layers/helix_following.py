@@ -13,6 +13,7 @@ from trackbench.fitting.prediction import count_bits, layer_bits, nearest_hit
 from trackbench.fitting.tables import MAX_HITS
 from trackbench.trackers.layers.helix_displaced import displaced_seeds_from
 from trackbench.trackers.layers.helix_seeds import seeds_from
+from trackbench.trackers.layers.helix_strip_seeds import strip_seeds_from
 
 # Room for candidates; no hit has more seeds than that (the first ones count).
 STORE_SIZE = 4096
@@ -135,6 +136,21 @@ def follow_displaced(hit, end, hits, layers, seed_layers, model, cuts, following
         if used[i]:
             continue
         n = displaced_seeds_from(i, hits, seed_layers, cuts, used, near, seeds)
+        if row + n > store.n_hits.size:
+            return i, row
+        row = follow_seeds(seeds, n, hits, layers, model, following, used, owner, work, store, row)
+    return end, row
+
+
+@kernel
+def follow_strips(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
+    """As ``follow_prompt``, with the seeds of tracks that are mostly in the strips."""
+    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    p, row = np.zeros(5), np.int64(0)
+    for i in range(hit, end):
+        if used[i]:
+            continue
+        n = strip_seeds_from(i, hits, seed_layers, cuts, used, p, near, seeds)
         if row + n > store.n_hits.size:
             return i, row
         row = follow_seeds(seeds, n, hits, layers, model, following, used, owner, work, store, row)
