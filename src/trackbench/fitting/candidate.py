@@ -6,7 +6,7 @@ from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
 from trackbench.fitting.helix import crossing
 from trackbench.fitting.prediction import count_bits, layer_bits, nearest_hit
-from trackbench.fitting.tables import MAX_HITS
+from trackbench.fitting.tables import MAX_HITS, NO_GAP_LIMIT
 
 FAILED = 1e9  # chi2 of a candidate that lost too many hits
 
@@ -67,6 +67,33 @@ def pick_up(index, n, hits, layers, model, p, work, used, out):
 
 
 @kernel
+def _gap(last, bits, layers, p, work):
+    """Count the layers without a hit that the track crosses between the last two hits, ``last`` and the one before."""
+    gap = 0
+    for layer in range(layers.position.size):
+        if not (bits >> layer) & 1 and crossing(layer, layers, p, work.point):
+            gap += work.path[last - 1] < work.point[0] < work.path[last]
+    return gap
+
+
+@kernel
+def trim(index, n, chi2, hits, layers, model, p, work, min_layers):
+    """Drop the outermost hit as long as more than ``model.max_gap`` layers without a hit lie before it; fit again.
+
+    Particles end in the material, and a chance hit far outside is easily found where strips are long.
+    chi2: of the fit of the n hits, just done. Returns the number of hits left and chi2 as ``prune`` does.
+    """
+    bits, left = layer_bits(index, n, hits), n
+    while left > 3 and _gap(left - 1, bits, layers, p, work) > model.max_gap:
+        left -= 1
+    if left == n:
+        return n, chi2
+    if count_bits(layer_bits(index, left, hits)) < min_layers:
+        return left, FAILED
+    return left, fit(index, left, hits, layers, model, p, work, np.int64(2))
+
+
+@kernel
 def refine(index, n, hits, layers, model, p, work, used, min_layers, out):
     """Prune, then pick up and prune again until no hit is added, four times at most.
 
@@ -84,4 +111,6 @@ def refine(index, n, hits, layers, model, p, work, used, min_layers, out):
         n, chi2 = prune(index, n, hits, layers, model, p, work, min_layers)
         if n <= before:
             break
+    if chi2 < FAILED and model.max_gap < NO_GAP_LIMIT:
+        n, chi2 = trim(index, n, chi2, hits, layers, model, p, work, min_layers)
     return n, chi2

@@ -13,6 +13,8 @@ from trackbench.fitting.prediction import count_bits, count_missing, layer_bits
 from trackbench.fitting.tables import MAX_HITS
 from trackbench.fitting.vertex_prior import vertex_penalty
 
+_STOP = 4  # layers crossed without a hit after the last one, after which a track has stopped
+
 
 class Store(NamedTuple):
     """Candidates as arrays.
@@ -68,6 +70,8 @@ class Rules(NamedTuple):
     max_chi2_3, max_chi2_4: largest chi2 on 3 and 4 layers, on 3 layers including hole_chi2 per hole and
     edge_chi2 for a layer crossed just outside (chance triplets rarely lie where a track would end), less
     extra_chi2 per further hit on the same layers
+    hole_chi2_4, stop_chi2: added to chi2 on 4 layers per hole, and if four or more further layers are crossed
+    without a hit; what counts where many layers lie beyond the fourth
     """
 
     layer_score: float
@@ -79,6 +83,8 @@ class Rules(NamedTuple):
     hole_chi2: float
     edge_chi2: float
     extra_chi2: float
+    hole_chi2_4: float = 0.0
+    stop_chi2: float = 0.0
 
 
 @kernel
@@ -106,7 +112,12 @@ def acceptable(row, store, rules, prior):
     """Tell whether a candidate with all its hits is good enough."""
     if store.n_layers[row] == 3:
         return penalised_chi2(row, store, rules, prior) <= rules.max_chi2_3
-    return store.n_layers[row] > 4 or store.chi2[row] <= rules.max_chi2_4
+    if store.n_layers[row] > 4:
+        return True
+    chi2 = store.chi2[row] + rules.hole_chi2_4 * store.holes[row]
+    if store.beyond[row] >= _STOP:
+        chi2 += rules.stop_chi2
+    return chi2 <= rules.max_chi2_4
 
 
 @kernel

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_HITS = 24  # of a candidate
+NO_GAP_LIMIT = 99
 PIPE_RADIUS = 22.0  # radius where the beam pipe scatters [mm]
 
 
@@ -51,6 +52,7 @@ class Model(NamedTuple):
     sigma_d0, sigma_k: widths of the priors, mean 0 [mm, 1/GeV]; pipe: radiation lengths of the beam pipe
     prune_chi2: largest contribution of a hit to chi2; attach_chi2: largest chi2 of a hit that is added on a
     new layer; overlap_chi2: the same on a layer that has one; max_window: half-width of a search [mm]
+    max_gap: crossed layers without a hit after which outer hits are not believed
     """
 
     sigma_d0: float
@@ -60,6 +62,7 @@ class Model(NamedTuple):
     attach_chi2: float
     overlap_chi2: float
     max_window: float
+    max_gap: int = NO_GAP_LIMIT
 
 
 class Work(NamedTuple):

@@ -15,7 +15,8 @@ Steps, each on the hits the former ones left:
 4. Displaced tracks on three layers: in full events only those with such further hits.
 
 Strip hits, if given, extend the candidates of all steps; there, where tracks cross ten layers or more, candidates
-on three or four layers must have no holes, and hits behind three empty layers are dropped. ``threads`` does not change the result.
+on three or four layers must have no holes, and hits behind three empty layers are dropped.
+``threads`` does not change the result.
 
 Every candidate comes with its parameters at the perigee, d0 not pulled to the beam line. Limits: a uniform
 field of 2 T, the TrackML detector, and the simulation's resolutions and material (``fitting.model``).
