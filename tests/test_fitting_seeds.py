@@ -7,7 +7,7 @@ import pytest
 
 from trackbench.fitting.competition import new_store
 from trackbench.fitting.gls import fit
-from trackbench.fitting.helix import from_two_hits
+from trackbench.fitting.helix import circle, from_two_hits
 from trackbench.fitting.tables import new_work
 from trackbench.geometry.detector import CURVATURE
 from trackbench.trackers.layers import helix_displaced, helix_following, helix_seeds
@@ -191,7 +191,7 @@ def test_displaced_seeds_keep_the_cuts():
 def test_circle_through_three_hits_to_first_order(phi0, k, d0):
     r = np.array([33.0, 72.5, 116.3])
     phi = naive.wrapped(phi0 - CURVATURE * k * r + d0 / r)
-    found = helix.circle(r[0], phi[0], r[1], phi[1], r[2], phi[2])
+    found = circle(r[0], phi[0], r[1], phi[1], r[2], phi[2])
     assert found == pytest.approx((k, d0), abs=1e-9)
 
 

@@ -17,9 +17,9 @@ from trackbench.geometry.layers import layer_table
 # volume -> (resolution along azimuth [mm], along z or radius for a cluster of one cell [mm], radiation lengths at
 # normal incidence)
 _VOLUMES = {
-    7: (0.0168, 0.0162, 0.0048),
-    8: (0.009, 0.0162, 0.0094),
-    9: (0.0168, 0.0162, 0.0048),
+    7: (0.018, 0.0162, 0.0056),
+    8: (0.0095, 0.0162, 0.0088),
+    9: (0.018, 0.0162, 0.0056),
     12: (0.038, 0.30, 0.018),
     13: (0.017, 0.26, 0.0125),
     14: (0.038, 0.30, 0.018),
