@@ -12,10 +12,10 @@ Steps, each on the hits the former ones left:
 4. Prompt tracks on three layers. Three hits agree by chance, so these must fit well, miss no layer a track
    would cross (a missing one costs chi2), and point to where the tracks found so far come from. How well
    depends on the number of hits, as chance does; a second hit on a layer, where modules overlap, counts for them.
-4. Displaced tracks on three layers: in full events only those with such further hits.
+5. Without strip hits: displaced tracks on three layers, in full events only those with such further hits.
 
-Strip hits, if given, extend the candidates of all steps; there, where tracks cross ten layers or more, candidates
-on three or four layers must have no holes, and hits behind three empty layers are dropped.
+Strip hits, if given, extend the candidates of all steps. Most tracks then cross ten layers, so holes count more in
+candidates on three or four of them, and hits behind three empty layers are dropped.
 ``threads`` does not change the result.
 
 Every candidate comes with its parameters at the perigee, d0 not pulled to the beam line. Limits: a uniform
@@ -108,10 +108,10 @@ class Tracker(TrackerBase):
             search.prompt(min_layers=4, n_second=1)
             if self.config.max_d0 > 0.0:
                 search.displaced(min_layers=4)
-            if self.config.max_d0 > 0.0 and not search.pixel_only:
-                search.strips()
+                if not search.pixel_only:
+                    search.strips()
             search.prompt(min_layers=3, n_second=2)
-            if self.config.max_d0 > 0.0:
+            if self.config.max_d0 > 0.0 and search.pixel_only:
                 search.displaced(min_layers=3)
         with timer.stage("postprocess"):
             return search.result()
