@@ -90,14 +90,14 @@ class Candidates:
             self.fits = self._found(offsets, members) if settings.drop_outliers else self._unchanged(offsets, members)
 
     def _unchanged(self, offsets: np.ndarray, members: np.ndarray) -> robust.Fits:
-        fits = robust.new_fits(offsets.size - 1)
+        fits = _new_fits(offsets.size - 1)
         robust.fit_unchanged(offsets, members, self.hits, self.layers, self.priors, self.work, fits)
         return fits
 
     def _found(self, offsets: np.ndarray, members: np.ndarray) -> robust.Fits:
-        parts = [robust.new_fits(0)]
+        parts = [_new_fits(0)]
         for turn in range(_SPLIT_ROUNDS + 1 if self.settings.split else 1):
-            fits = robust.new_fits(offsets.size - 1)
+            fits = _new_fits(offsets.size - 1)
             robust.find_tracks(offsets, members, self.hits, self.layers, self.priors, self.work, MAX_SIZE, fits)
             parts.append(fits)
             offsets, members, n_out = _left_out(offsets, members, fits.store, self.event.size)
@@ -105,7 +105,7 @@ class Candidates:
                 self.report.n_dropped += n_out
             else:
                 self.report.n_split += fits.displaced.size
-        return robust.joined_fits(parts)
+        return _joined_fits(parts)
 
     def join(self) -> None:
         """Join fragments, most alike first."""
@@ -187,6 +187,17 @@ class Candidates:
                 store.hits[row, : own.size], store.n_hits[row] = own, own.size
                 kept.append(row)
         return label, select(store, np.array(kept, dtype=np.int64))
+
+
+def _new_fits(m: int) -> robust.Fits:
+    """Return room for the fits of m candidates."""
+    return robust.Fits(new_store(m), np.zeros(m, dtype=bool), np.zeros((m, 3, 3)), np.zeros((m, 2, 2)))
+
+
+def _joined_fits(parts: list[robust.Fits]) -> robust.Fits:
+    """Concatenate fits; there must be one at least."""
+    store, *columns = zip(*parts, strict=True)
+    return robust.Fits(joined(list(store)), *(np.concatenate(column) for column in columns))
 
 
 def _left_out(offsets: np.ndarray, members: np.ndarray, store: Store, n: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trackbench.fitting.candidate import FAILED, refine, sort_by_radius
-from trackbench.fitting.competition import Store, joined, new_store, record
+from trackbench.fitting.competition import Store, record
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
 from trackbench.fitting.helix import COT, D0, MAX_K, PHI0, Z0, K, clipped, from_two_hits, path_length, turn_sine, wrap
@@ -52,17 +52,6 @@ class Fits(NamedTuple):
     displaced: np.ndarray
     cov_t: np.ndarray
     cov_l: np.ndarray
-
-
-def new_fits(m: int) -> Fits:
-    """Return room for the fits of m candidates."""
-    return Fits(new_store(m), np.zeros(m, dtype=bool), np.zeros((m, 3, 3)), np.zeros((m, 2, 2)))
-
-
-def joined_fits(parts: list[Fits]) -> Fits:
-    """Concatenate fits; there must be one at least."""
-    store, *columns = zip(*parts, strict=True)
-    return Fits(joined(list(store)), *(np.concatenate(column) for column in columns))
 
 
 @kernel
