@@ -56,6 +56,7 @@ bench: $(STAMP)  ## run the benchmarks on a simulated event, write benchmarks/re
 	$(BIN)/python benchmarks/bench_metrics.py $(BENCH)
 	$(BIN)/python benchmarks/bench_clustering.py $(BENCH)-hits.csv
 	$(BIN)/python benchmarks/bench_helix_hash.py $(BENCH) $(BENCH:1=2) $(BENCH:1=3)
+	$(BIN)/python benchmarks/bench_cleanup.py $(BENCH) $(BENCH:1=2) $(BENCH:1=3)
 	$(BIN)/python benchmarks/bench_simulation.py
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in

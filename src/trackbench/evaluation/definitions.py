@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
     "fake_all_pt": Metric(
         "Fake rate (all candidates, fitted pT)",
         "binomial",
-        "candidates of fitted pT above the cut not DM-matched to any particle / such candidates",
+        "candidates of fitted pT above the cut, or whose fit failed, not DM-matched to any particle / such candidates",
     ),
     **{name: metric for style in ACORN_STYLES for n in ACORN_LENGTHS for name, metric in _acorn(style, n).items()},
     **_maskformer("", ""),

@@ -235,8 +235,8 @@ def _with_fits(candidates: pd.DataFrame, parameters: TrackParameters) -> pd.Data
 
 
 def _fitted_counts(candidates: pd.DataFrame, pt_min: float) -> Counts:
-    """The fake rate of all candidates above a cut on the fitted pT, which no truth enters."""
-    above = candidates["fit_pt"] > pt_min
+    """The fake rate of all candidates above a cut on the fitted pT, which no truth enters; a failed fit counts."""
+    above = (candidates["fit_pt"] > pt_min) | candidates["fit_pt"].isna()
     n_above = int(above.sum())
     return {"fake_all_pt": (int((above & candidates["fake_dm"]).sum()), n_above), "n_candidates_pt": (n_above, 1)}
 

@@ -101,7 +101,7 @@ def refine(index, n, hits, layers, model, p, work, used, min_layers, out):
     """
     n, chi2 = prune(index, n, hits, layers, model, p, work, min_layers)
     for _ in range(4):
-        if chi2 >= FAILED:
+        if not chi2 < FAILED:  # also if NaN
             break
         before = n
         n = pick_up(index, n, hits, layers, model, p, work, used, out)

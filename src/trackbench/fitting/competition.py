@@ -155,7 +155,7 @@ def compete(store, hits, layers, model, rules, prior, work, used, label, next_la
             if n < 3 or count_bits(layer_bits(index, n, hits)) < rules.min_layers:
                 continue
             n, chi2 = prune(index, n, hits, layers, model, store.tracks[row], work, rules.min_layers)
-            if chi2 >= FAILED:
+            if not chi2 < FAILED:  # also if NaN
                 continue
             record(row, store, n, chi2, hits, layers, work)
             heapq.heappush(heap, (-score(row, store, rules, prior), row))

@@ -2,9 +2,9 @@
 
 The values come from simulated events (``trackbench simulate``, seed 301) and their truth: distance of hits from
 the true crossing, change of the direction of particles between successive layers (Highland formula), then
-adjusted within 20 % so that the pulls of prompt tracks have width 1. In the one real thinned TrackML event pixel
-resolutions agree within 25 %; its material looks thinner in the barrel and thicker in the disks, where its field
-is not uniform.
+adjusted, the barrel's material most (-30 %), so that the pulls of prompt tracks have width 1. In the one real
+thinned TrackML event pixel resolutions agree within 25 %; its material looks thinner in the barrel and thicker in
+the disks, where its field is not uniform.
 """
 
 import numpy as np
@@ -28,8 +28,8 @@ _VOLUMES = {
     18: (0.60, 2.9, 0.048),
 }
 _PIXEL_SHARING = 5.3  # sensor thickness 0.3 mm / pitch 0.05625 mm: cells along z or radius at slope 1
-# While hits are being assigned: constants that forgive what is not Gaussian, and less material, which tells
-# chance candidates from tracks; found together with the constants of ``trackers.helix_finder``.
+# While hits are being assigned: found together with the constants of ``trackers.helix_finder``, for what tells
+# tracks from chance candidates best; wider along the barrel, where short clusters are not Gaussian.
 _SEARCH_VOLUMES = {
     7: (0.0174, 0.018, 0.0038),
     8: (0.012, 0.02, 0.0116),

@@ -18,6 +18,7 @@ from trackbench.fitting.compiled import kernel
 MAX_PENALTY = 12.0
 _STEP = 0.1  # of the table [mm]
 _WIDTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # [mm]
+_MAX_Z = 1000.0  # [mm]
 _MARGIN = 4.0  # beyond the outermost track [mm]
 
 
@@ -39,7 +40,8 @@ def no_prior() -> VertexPrior:
 
 
 def vertex_prior(z0: np.ndarray) -> VertexPrior:
-    """Build the prior from the z0 of good tracks, (n,) [mm]; fewer than 20 tracks give no penalty."""
+    """Build the prior from the z0 of good tracks, (n,) [mm], those within ``_MAX_Z``; below 20 there is no penalty."""
+    z0 = z0[np.abs(z0) < _MAX_Z]
     if z0.size < 20:
         return no_prior()
     start = np.floor(z0.min() - _MARGIN)

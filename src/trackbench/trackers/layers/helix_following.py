@@ -17,6 +17,7 @@ from trackbench.trackers.layers.helix_strip_seeds import strip_seeds_from
 
 # Room for candidates; no hit has more seeds than that (the first ones count).
 STORE_SIZE = 4096
+MAX_SEEDS = 512  # that start with one hit; only pathological events have more, whose cost it bounds
 
 
 class Following(NamedTuple):
@@ -96,7 +97,7 @@ def follow_seeds(seeds, n_seeds, hits, layers, model, following, used, owner, wo
             from_three_hits(phi1, r1, z1, hits.phi[j], hits.r[j], hits.z[j], phi3, r3, z3, p)
         else:
             from_two_hits(phi1, r1, z1, phi3, r3, z3, p)
-        if fit(index, 3, hits, layers, model, p, work, np.int64(2)) > following.max_seed_chi2:
+        if not fit(index, 3, hits, layers, model, p, work, np.int64(2)) <= following.max_seed_chi2:  # also if NaN
             continue
         n = follow(index, np.int64(3), hits, layers, model, p, work, used, following.max_missing, out)
         if count_bits(layer_bits(index, n, hits)) < following.min_layers:
@@ -114,7 +115,7 @@ def follow_prompt(hit, end, hits, layers, seed_layers, model, cuts, following, u
 
     Returns the first hit not done, and the number of candidates.
     """
-    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    seeds, near = np.empty((min(MAX_SEEDS, store.n_hits.size), 3), np.int64), np.zeros(4, np.int64)
     p, out = np.zeros(5), np.zeros(4)
     row = np.int64(0)
     for i in range(hit, end):
@@ -130,7 +131,7 @@ def follow_prompt(hit, end, hits, layers, seed_layers, model, cuts, following, u
 @kernel
 def follow_displaced(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
     """As ``follow_prompt``, with the seeds of displaced tracks."""
-    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    seeds, near = np.empty((min(MAX_SEEDS, store.n_hits.size), 3), np.int64), np.zeros(4, np.int64)
     row = np.int64(0)
     for i in range(hit, end):
         if used[i]:
@@ -145,7 +146,7 @@ def follow_displaced(hit, end, hits, layers, seed_layers, model, cuts, following
 @kernel
 def follow_strips(hit, end, hits, layers, seed_layers, model, cuts, following, used, owner, work, store):
     """As ``follow_prompt``, with the seeds of tracks that are mostly in the strips."""
-    seeds, near = np.empty((store.n_hits.size, 3), np.int64), np.zeros(4, np.int64)
+    seeds, near = np.empty((min(MAX_SEEDS, store.n_hits.size), 3), np.int64), np.zeros(4, np.int64)
     p, row = np.zeros(5), np.int64(0)
     for i in range(hit, end):
         if used[i]:
