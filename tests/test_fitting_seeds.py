@@ -180,8 +180,12 @@ def test_displaced_seeds_keep_the_cuts():
         if abs(p[2]) > 12 or abs(p[1]) > 1.5:
             assert row[:3].tolist() not in seeds.tolist()
         for i, j, m in seeds:
+            d0 = circle(hits.r[i], hits.phi[i], hits.r[j], hits.phi[j], hits.r[m], hits.phi[m])[1]
+            assert abs(d0) < DISPLACED.max_d0
+            path = np.sqrt(hits.r[[i, j, m]] ** 2 - d0**2)
             slope = (hits.z[j] - hits.z[i]) / (hits.r[j] - hits.r[i])
-            kink = abs(hits.z[m] - hits.z[j] - slope * (hits.r[m] - hits.r[j])) / np.hypot(1, slope)
+            line = hits.z[j] + (hits.z[j] - hits.z[i]) / (path[1] - path[0]) * (path[2] - path[1])
+            kink = abs(hits.z[m] - line) / np.hypot(1, slope)
             assert kink < DISPLACED.max_kink * (hits.r[m] - hits.r[j]) + 0.1
             assert abs(hits.z[i] - slope * hits.r[i]) < DISPLACED.max_z0 and hits.r[i] < hits.r[j] < hits.r[m]
 
