@@ -27,7 +27,7 @@ def naive_counts(labels, truth, pt_min=0.9, eta_max=4.0, min_layers=3, min_size=
     candidates = [c for c in described if c["n"] >= min_size]
     counts["fake_all"] = (sum(not c["dm"] for c in candidates), len(candidates))
     if fit_pt is not None:
-        above = [c for c in candidates if fit_pt[labels[c["hits"][0]]] > pt_min]
+        above = [c for c in candidates if not fit_pt[labels[c["hits"][0]]] <= pt_min]  # NaN counts
         counts["fake_all_pt"] = (sum(not c["dm"] for c in above), len(above))
     counts.update(acorn(described, targets))
     counts.update(maskformer(described, rows, here, total))
