@@ -230,15 +230,15 @@ def test_only_matched_targets_have_residuals():
 
 
 def test_fake_rate_of_candidates_above_the_fitted_pt():
-    """By hand: fitted pT 2 (matched, soft), 1 (noise: fake), 0.8 (below), 0.9 (not above), NaN (failed)."""
+    """By hand: fitted pT 2 (matched, soft), 1 (noise: fake), 0.8 (below), 0.9 (not above), NaN (failed: fake)."""
     truth = make_truth([1] * 3 + [2] * 3 + [0] * 9, {1: (0.3, 0.0), 2: (3.0, 0.0)})
     labels = np.repeat([0, 2, 1, 3, 4], 3)
     values = np.zeros((5, 5))
     values[:, 3] = [np.pi / 2, np.pi / 4, 1, 1, np.nan]
     values[:, 4] = [0.5, -1.0, 1 / 0.8, 1 / 0.9, np.nan]
     result = evaluate_event(labels, truth, TruthSelection(pt_min=0.9), parameters=fits_of(values))
-    assert result.counts["fake_all_pt"] == (1, 2)
-    assert result.counts["n_candidates_pt"] == (2, 1)
+    assert result.counts["fake_all_pt"] == (2, 3)
+    assert result.counts["n_candidates_pt"] == (3, 1)
     np.testing.assert_allclose(result.candidates["fit_pt"], [2, 1, 0.8, 0.9, np.nan])
     np.testing.assert_allclose(result.candidates["fit_eta"].iloc[:2], [0, np.arcsinh(1)], atol=1e-12)
     without = evaluate_event(labels, truth)
