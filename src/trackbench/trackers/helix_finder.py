@@ -46,7 +46,7 @@ class Config:
     min_pt: lowest transverse momentum searched [GeV]; below the momentum of interest, because soft tracks
         that are not found leave their hits to chance candidates
     max_z0: largest |z0| searched [mm], 3.3 sigma_z of the beam spot; 180 for sigma_z = 55 mm
-    max_d0: largest |d0| of displaced tracks [mm], 0 = no search for them
+    max_d0: largest |d0| of displaced tracks seeded in the pixels [mm]; 0 = no search for these, nor in the strips
     max_chi2_short: largest chi2 of tracks on three layers, penalties included, for an event of 58,000 pixel
         hits and max_z0 = 18 mm; higher finds more of them and more chance triplets. It is lowered by
         2 ln(max_z0 / 18 mm) + 4 ln(pixel hits / 58,000): chance triplets per track grow that way
