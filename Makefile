@@ -50,13 +50,17 @@ format: $(STAMP)  ## let ruff and snakefmt rewrite the code
 	$(BIN)/snakefmt Snakefile workflow
 
 bench: export OMP_NUM_THREADS = 1
-bench: $(STAMP)  ## run the benchmarks on a simulated event, write benchmarks/results/*.json
+bench: $(STAMP)  ## run the benchmarks on simulated events, write benchmarks/results/*.json
 	test -f $(BENCH)-truth.csv || $(BIN)/trackbench simulate --events 3 --pileup 200 --seed 77 --cells --out $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_reading.py $(BENCH)
 	$(BIN)/python benchmarks/bench_metrics.py $(BENCH)
 	$(BIN)/python benchmarks/bench_clustering.py $(BENCH)-hits.csv
 	$(BIN)/python benchmarks/bench_helix_hash.py $(BENCH) $(BENCH:1=2) $(BENCH:1=3)
 	$(BIN)/python benchmarks/bench_cleanup.py $(BENCH) $(BENCH:1=2) $(BENCH:1=3)
+	for sample in "mu200 10 200 5.5" "mu20 20 20 5.5" "sigma_z55 5 200 55"; do set -- $$sample; \
+	  test -f $(dir $(BENCH))$$1/manifest.json || $(BIN)/trackbench simulate --events $$2 --pileup $$3 --sigma-z $$4 \
+	    --seed 77 --format parquet --out $(dir $(BENCH))$$1 || exit; done
+	$(BIN)/python benchmarks/bench_helix_finder.py $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_simulation.py
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in

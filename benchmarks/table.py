@@ -58,6 +58,16 @@ def helix_rows():
     yield f"`helix_hash` on {len(times)} full events", "the same scan in NumPy", f"{ratio}; {cost}"
 
 
+def finder_rows():
+    """Row of the helix finder: its first sample."""
+    sample = read("helix_finder")["samples"][0]
+    ours, other = ([event["median"] for event in sample[name]["cpu_s"]] for name in ("helix_finder", "helix_hash"))
+    ratio = sorted(b / a for a, b in zip(ours, other, strict=True))
+    faster = spread({"min": ratio[0], "median": ratio[len(ratio) // 2], "max": ratio[-1]})
+    cost = f"{min(ours):.1f} to {max(ours):.1f} CPU s"
+    yield f"`helix_finder` on {len(ours)} full events, {sample['sample']}", "`helix_hash`", f"{faster}; {cost}"
+
+
 def simulation_rows():
     """Row of the simulation."""
     rows = sorted(read("simulation")["rows"], key=lambda row: -row["pileup"])
@@ -69,7 +79,7 @@ def simulation_rows():
 def table():
     """The whole table as Markdown."""
     rows = [("what", "against", "faster by (range)"), ("---", "---", "---")]
-    for part in (reading_rows, metric_rows, clustering_rows, helix_rows, simulation_rows):
+    for part in (reading_rows, metric_rows, clustering_rows, helix_rows, finder_rows, simulation_rows):
         rows += part()
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
