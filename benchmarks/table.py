@@ -1,4 +1,4 @@
-"""Print README's benchmark table from benchmarks/results/*.json; a test compares the two.
+"""Print the benchmark tables of README and docs/helix-finder.md from benchmarks/results/*.json; tests compare them.
 
 Run: python benchmarks/table.py
 """
@@ -84,5 +84,21 @@ def table():
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def finder_table():
+    """The table of docs/helix-finder.md as Markdown."""
+    head = ("events", "DM efficiency [%]", "purity fakes [%]", "fakes [%]", "perfect [%]", "CPU s")
+    rows = [head, ("---", *["---:"] * 5)]
+    for sample in read("helix_finder")["samples"]:
+        ours = sample["helix_finder"]
+        dm = 100 * ours["dm"]["value"], 50 * (ours["dm"]["hi"] - ours["dm"]["lo"])
+        shares = (
+            f"{100 * ours[name]['value']:.{n}f}" for name, n in (("fake_rate", 2), ("fake_all_pt", 1), ("perfect", 1))
+        )
+        times = [event["median"] for event in ours["cpu_s"]]
+        cost = f"{min(times):.2g} to {max(times):.2g}"
+        rows.append((f"{sample['sample']} ({sample['events']} events)", "{:.1f} +- {:.1f}".format(*dm), *shares, cost))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 if __name__ == "__main__":
-    print(table())
+    print(table(), finder_table(), sep="\n\n")

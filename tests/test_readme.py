@@ -12,12 +12,43 @@ def test_no_placeholder_is_left():
     assert not re.findall(r"BENCH_?|DEMO_TABLE|TODO|XXX", README)
 
 
-def test_the_benchmark_table_is_that_of_the_records():
+def tables():
     spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks/table.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_table_is_that_of_the_records():
     shown = README.partition("<!-- benchmarks -->\n")[2].partition("\n<!-- /benchmarks -->")[0]
-    assert shown == module.table()
+    assert shown == tables().table()
+
+
+def test_the_table_of_the_helix_finder_is_that_of_the_record():
+    page = (ROOT / "docs/helix-finder.md").read_text(encoding="utf-8")
+    assert page.partition("<!-- finder -->\n")[2].partition("\n<!-- /finder -->")[0] == tables().finder_table()
+
+
+# name of the sample -> least DM, largest purity fakes, fakes and CPU s: the targets that were set, None = not met or not set
+TARGETS = {
+    "200 pile-up": (0.985, 0.002, 0.025, 2.5),
+    "20 pile-up": (0.985, None, None, 0.3),
+    "200 pile-up, sigma_z 55 mm": (0.97, None, None, 5.0),
+    "200 pile-up, 1 % of hits lost besides": (0.98, None, None, None),
+    "200 pile-up, 4 % of hits lost besides": (0.98, None, None, None),
+    "200 pile-up, full detector": (0.95, None, None, None),
+}
+
+
+def test_the_record_of_the_helix_finder_meets_its_targets():
+    samples = {sample["sample"]: sample["helix_finder"] for sample in tables().read("helix_finder")["samples"]}
+    assert samples.keys() == TARGETS.keys()
+    for name, (dm, *limits) in TARGETS.items():
+        assert samples[name]["dm"]["value"] >= dm, name
+        measured = [samples[name]["fake_rate"]["value"], samples[name]["fake_all_pt"]["value"]]
+        measured.append(max(event["median"] for event in samples[name]["cpu_s"]))
+        for value, limit in zip(measured, limits, strict=True):
+            assert limit is None or value <= limit, name
 
 
 def test_the_two_commands_come_first():
