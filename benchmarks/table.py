@@ -91,11 +91,10 @@ def finder_table():
     for sample in read("helix_finder")["samples"]:
         ours = sample["helix_finder"]
         dm = 100 * ours["dm"]["value"], 50 * (ours["dm"]["hi"] - ours["dm"]["lo"])
-        shares = (
-            f"{100 * ours[name]['value']:.{n}f}" for name, n in (("fake_rate", 2), ("fake_all_pt", 1), ("perfect", 1))
-        )
+        digits = {"fake_rate": 2, "fake_all_pt": 1, "perfect": 1}
+        shares = (f"{100 * ours[name]['value']:.{n}f}" for name, n in digits.items())
         times = [event["median"] for event in ours["cpu_s"]]
-        cost = f"{min(times):.2g} to {max(times):.2g}"
+        cost = " to ".join(f"{time:.{1 if time >= 1 else 2}f}" for time in (min(times), max(times)))
         rows.append((f"{sample['sample']} ({sample['events']} events)", "{:.1f} +- {:.1f}".format(*dm), *shares, cost))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

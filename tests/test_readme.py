@@ -29,7 +29,7 @@ def test_the_table_of_the_helix_finder_is_that_of_the_record():
     assert page.partition("<!-- finder -->\n")[2].partition("\n<!-- /finder -->")[0] == tables().finder_table()
 
 
-# name of the sample -> least DM, largest purity fakes, fakes and CPU s: the targets that were set, None = not met or not set
+# sample -> least DM, largest purity fakes, fakes and CPU s that were asked for; None = not met, or not asked for
 TARGETS = {
     "200 pile-up": (0.985, 0.002, 0.025, 2.5),
     "20 pile-up": (0.985, None, None, 0.3),
