@@ -9,7 +9,7 @@ from trackbench.fitting.compiled import kernel
 from trackbench.fitting.helix import circle, wrap
 from trackbench.fitting.prediction import first_not_below
 from trackbench.geometry.detector import CURVATURE
-from trackbench.trackers.layers.helix_seeds import next_layers
+from trackbench.trackers.layers.helix_seeds import next_layers, outer_reach
 
 
 class DisplacedCuts(NamedTuple):
@@ -71,10 +71,7 @@ def displaced_seeds_from(i, hits, layers, cuts, used, near, seeds):
         return 0
     second = near[0]
     r1, z1, phi1 = hits.r[i], hits.z[i], hits.phi[i]
-    if layers.barrel[second]:
-        reach = layers.position[second] + layers.half_depth[second]
-    else:
-        reach = min((abs(layers.position[second]) + cuts.max_z0) * r1 / max(abs(z1), 1.0), layers.high[second])
+    reach = outer_reach(second, r1, z1, layers, cuts.max_z0)
     width = CURVATURE * cuts.max_k * max(reach - r1, 1.0) * 1.05 + cuts.max_d0 * max(1.0 / r1 - 1.0 / reach, 0.0)
     start, end = hits.first[second], hits.first[second + 1]
     for turn in range(-1, 2):

@@ -65,6 +65,14 @@ def next_layers(r, z, origin, own, layers, tolerance, found, n_wanted):
 
 
 @kernel
+def outer_reach(layer, r, z, layers, max_z0):
+    """Return the largest radius at which a straight line through (r, z) and |z0| < max_z0 can meet a layer."""
+    if layers.barrel[layer]:
+        return layers.position[layer] + layers.half_depth[layer]
+    return min((abs(layers.position[layer]) + max_z0) * r / max(abs(z), 1.0), layers.high[layer])
+
+
+@kernel
 def third_hit_variances(r1, r2, r3, layer1, layer2, layer3, layers, model, p, out):
     """Variances of a third hit around the extrapolation of two, across and along [mm^2], to first order in the turn.
 
@@ -127,10 +135,7 @@ def third_hits(i, j, layer, hits, layers, model, cuts, used, p, out, seeds, n_se
 def _seeds_on(i, second, hits, layers, model, cuts, used, p, out, near, seeds, n_seeds):
     """Append the seeds with hit i and any second hit on layer ``second``."""
     r1, z1, phi1 = hits.r[i], hits.z[i], hits.phi[i]
-    if layers.barrel[second]:
-        reach = layers.position[second] + layers.half_depth[second]
-    else:
-        reach = min((abs(layers.position[second]) + cuts.max_z0) * r1 / max(abs(z1), 1.0), layers.high[second])
+    reach = outer_reach(second, r1, z1, layers, cuts.max_z0)
     width = CURVATURE * cuts.max_k * max(reach - r1, 1.0) * 1.05 + 0.001
     start, end = hits.first[second], hits.first[second + 1]
     for turn in range(-1, 2):

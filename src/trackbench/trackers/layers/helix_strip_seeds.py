@@ -17,7 +17,7 @@ from trackbench.fitting.gls import longitudinal_sigma
 from trackbench.fitting.helix import COT, circle, wrap
 from trackbench.fitting.prediction import first_not_below
 from trackbench.geometry.detector import CURVATURE
-from trackbench.trackers.layers.helix_seeds import next_layers
+from trackbench.trackers.layers.helix_seeds import next_layers, outer_reach
 
 _TOLERANCE = 10.0  # by which the line through two hits may miss the edge of the next layer [mm]
 _MIN_STEP = 5.0  # least distance of two hits in radius [mm]
@@ -113,10 +113,7 @@ def _seeds_with(i, j, hits, layers, cuts, used, p, near, seeds, n_seeds):
 def _seeds_on(i, second, hits, layers, cuts, used, p, near, seeds, n_seeds):
     """Append the seeds with hit i and any second hit on layer ``second``."""
     r1, z1, phi1 = hits.r[i], hits.z[i], hits.phi[i]
-    if layers.barrel[second]:
-        reach = layers.position[second] + layers.half_depth[second]
-    else:
-        reach = min((abs(layers.position[second]) + cuts.max_z0) * r1 / max(abs(z1), 1.0), layers.high[second])
+    reach = outer_reach(second, r1, z1, layers, cuts.max_z0)
     # Change of azimuth along the circle: curvature times distance (5 % more for its second order) and d0 (1/r1 - 1/r2).
     bend, tilt = 1.05 * CURVATURE * cuts.max_k, cuts.max_angle * r1
     width = bend * max(reach - r1, 1.0) + tilt * max(1.0 / r1 - 1.0 / reach, 0.0)
