@@ -21,6 +21,7 @@ ALLOWED = {
     "simulation": {"errors", "files", "geometry", "data"},
     "fitting": {"errors", "files", "geometry", "data.hits", "data.tracks"},
     "trackers": {"errors", "files", "geometry", "data.hits", "data.tracks", "fitting"},
+    "training": {"errors", "files", "geometry", "data", "trackers"},
     "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "runner": {"errors", "files", "data", "trackers", "evaluation"},

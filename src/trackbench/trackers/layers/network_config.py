@@ -1,0 +1,104 @@
+"""Settings of the networks of learned trackers. No torch here: checking a configuration reads this module."""
+
+from dataclasses import dataclass, fields
+
+from trackbench.errors import ConfigError, describe
+
+MASKS = ("padding", "cluster", "cone", "phi_window", "phi_sector")
+INPUTS = ("xyz", "helix")
+TARGETS = ("none", "charge", "q_over_pt")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which hits of an event attend to each other; hits never attend to padding.
+
+    kind: "padding" = all pairs, "cluster" = same projection cluster, "cone" = within ``radius`` in eta and phi,
+        "phi_window" = at most ``window`` places apart in azimuth order, cyclic, "phi_sector" = a hit attends to all
+        hits of its sector enlarged by ``overlap`` on both sides
+    radius: sqrt(delta eta^2 + delta phi^2) of the cone, > 0
+    window: places, >= 1
+    sectors: number of equal sectors, >= 1; overlap: [rad], >= 0
+    clusterer: tracker of the surface family whose clusters are used; hits in none attend to themselves only
+    """
+
+    kind: str = "padding"
+    radius: float = 0.7
+    window: int = 1024
+    sectors: int = 8
+    overlap: float = 0.2
+    clusterer: str = "density_peaks"
+
+    def __post_init__(self):
+        _require("mask", self.kind, self.kind in MASKS, "one of " + ", ".join(MASKS))
+        _require("mask_radius", self.radius, self.radius > 0, "> 0")
+        _require("mask_window", self.window, self.window >= 1, ">= 1")
+        _require("mask_sectors", self.sectors, self.sectors >= 1, ">= 1")
+        _require("mask_overlap", self.overlap, self.overlap >= 0, ">= 0 rad")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Encoder and heads. The defaults are EncReg's of the 10-50 data set (76,484 weights).
+
+    inputs: "xyz" = normalised positions (published), "helix" = features that follow helices from the beam line
+    width, heads, ffn, layers: of the transformer encoder; dropout: in [0, 1)
+    norm: "post" (published) or "pre" layer norm; activation: "relu" (published) or "gelu"
+    targets: what the regression head gives besides theta, sin phi, cos phi: "charge", "q_over_pt", or "none" = no head
+    classes: outputs of the classification head, 0 = none
+    classifier_layers: > 0 = joint model: a second encoder classifies hit, detached parameters and free latents
+    latents: free latents handed to the second encoder of the joint model
+    embedding: dimension of the unit-length embedding, 0 = none
+    mask, mask_radius, mask_window, mask_sectors, mask_overlap, mask_clusterer: see ``MaskConfig``
+    """
+
+    inputs: str = "xyz"
+    width: int = 32
+    heads: int = 4
+    ffn: int = 128
+    layers: int = 6
+    dropout: float = 0.1
+    norm: str = "post"
+    activation: str = "relu"
+    targets: str = "charge"
+    classes: int = 0
+    classifier_layers: int = 0
+    latents: int = 4
+    embedding: int = 0
+    mask: str = "padding"
+    mask_radius: float = 0.7
+    mask_window: int = 1024
+    mask_sectors: int = 8
+    mask_overlap: float = 0.2
+    mask_clusterer: str = "density_peaks"
+
+    def __post_init__(self):
+        _require("inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
+        _require("norm", self.norm, self.norm in ("post", "pre"), "post or pre")
+        _require("activation", self.activation, self.activation in ("relu", "gelu"), "relu or gelu")
+        _require("targets", self.targets, self.targets in TARGETS, "one of " + ", ".join(TARGETS))
+        for name in ("width", "heads", "ffn", "layers"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        for name in ("classes", "classifier_layers", "latents", "embedding"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        _require("width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
+        joint = not self.classifier_layers or (self.classes and self.targets != "none")
+        _require("classifier_layers", self.classifier_layers, joint, "0 without classes and targets")
+        something = self.targets != "none" or self.classes or self.embedding
+        _require("targets", self.targets, something, "a head: targets, classes or embedding")
+        MaskConfig(**self._mask_values())
+
+    @property
+    def mask_config(self) -> MaskConfig:
+        """The attention mask on its own."""
+        return MaskConfig(**self._mask_values())
+
+    def _mask_values(self) -> dict:
+        values = {field.name: getattr(self, f"mask_{field.name}") for field in fields(MaskConfig)[1:]}
+        return {"kind": self.mask, **values}
+
+
+def _require(name: str, value: object, good: object, expected: str) -> None:
+    if not good:
+        raise ConfigError(describe(f"network.{name}", f"value {value!r}", expected))
