@@ -1,0 +1,132 @@
+"""Cluster hits in the latent space of a network: HDBSCAN, DBSCAN in cosine distance, greedy cosine clustering.
+
+Sources: HDBSCAN on the regressed parameters: Dobreva, MSc thesis "Translating Hits to Tracks", ch. 5; the greedy
+clustering: SlavPsh/transformer, where a hit takes its k - 1 nearest for a fixed k. Tracks of the whole detector have
+8 to 20 hits, so here a threshold on the similarity decides instead of k.
+"""
+
+import numpy as np
+
+from trackbench.errors import ConfigError, InputError, describe
+
+METHODS = ("hdbscan", "dbscan_cosine", "greedy_cosine")
+OUTSIDE = ("together", "unassigned")
+
+
+def cluster_points(
+    points: np.ndarray,
+    method: str,
+    *,
+    min_cluster_size: int = 5,
+    min_samples: int = 2,
+    eps: float = 0.05,
+    similarity: float = 0.9,
+    max_size: int = 0,
+) -> np.ndarray:
+    """Cluster the hits of one event.
+
+    points: (n, d) float, latent vector of each hit, sorted by hit_id: of equal choices the first hit is taken
+    method: "hdbscan" in Euclidean distance of the vectors as they are; "dbscan_cosine" and "greedy_cosine" in the
+        angle between vectors, where one of length 0 has none and stays unassigned
+    min_cluster_size: hits a cluster must have, >= 2, for all methods
+    min_samples: hits that make a point a core point, itself counted (HDBSCAN and DBSCAN), >= 1
+    eps: largest cosine distance 1 - cos of neighbours (DBSCAN), in (0, 2)
+    similarity: smallest cosine of a hit with the seed of its cluster (greedy), in (-1, 1)
+    max_size: most hits of a cluster, the most similar ones (greedy), 0 = no limit
+    Returns (n,) int64, 0, 1, ..., -1 = unassigned.
+    Raises ConfigError for a wrong setting, InputError for points that are not finite.
+    Cost: HDBSCAN and DBSCAN about O(n log n) in few dimensions, greedy O(n^2 d).
+    """
+    check_settings(method, min_cluster_size, min_samples, eps, similarity, max_size)
+    points = np.ascontiguousarray(points, dtype=np.float64)
+    if points.ndim != 2 or not np.isfinite(points).all():
+        raise InputError(describe("latent vectors", f"shape {points.shape}, or not finite", "(n, d) finite numbers"))
+    if len(points) < min_cluster_size:
+        return np.full(len(points), -1, dtype=np.int64)
+    if method == "hdbscan":
+        return _hdbscan(points, min_cluster_size, min_samples)
+    labels = np.full(len(points), -1, dtype=np.int64)
+    length = np.linalg.norm(points, axis=1)
+    pointing = length > 0
+    unit = np.ascontiguousarray(points[pointing] / length[pointing, None])
+    if method == "dbscan_cosine":
+        labels[pointing] = _dbscan(unit, eps, min_cluster_size, min_samples)
+    else:
+        from trackbench.trackers.layers.latent_kernels import greedy
+
+        labels[pointing] = greedy(unit, float(similarity), min_cluster_size, max_size)
+    return labels
+
+
+def cluster_within(
+    points: np.ndarray, groups: np.ndarray, method: str, *, outside: str = "together", **settings
+) -> np.ndarray:
+    """Cluster inside each group of hits, such as a projection cluster, on its own.
+
+    points, method, settings: as for ``cluster_points``
+    groups: (n,) int, group of each hit, negative = in none
+    outside: hits in no group are clustered among themselves ("together") or stay "unassigned"
+    Returns (n,) int64, labels of different groups made different, -1 = unassigned.
+    """
+    if outside not in OUTSIDE:
+        raise ConfigError(describe("clustering.outside", f"value {outside!r}", " or ".join(OUTSIDE)))
+    points, groups = np.asarray(points), np.asarray(groups)
+    if groups.shape != (len(points),):
+        raise InputError(describe("groups", f"shape {groups.shape}", f"({len(points)},)"))
+    groups = np.maximum(groups, -1)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-2))
+    labels = np.full(len(points), -1, dtype=np.int64)
+    n_found = 0
+    for rows in np.split(order, starts[1:]):
+        if rows.size and (groups[rows[0]] >= 0 or outside == "together"):
+            found = cluster_points(points[rows], method, **settings)
+            labels[rows] = np.where(found >= 0, found + n_found, -1)
+            n_found += int(found.max(initial=-1)) + 1
+    return labels
+
+
+def check_settings(
+    method: str, min_cluster_size: int, min_samples: int, eps: float, similarity: float, max_size: int
+) -> None:
+    """Raise ConfigError for settings that ``cluster_points`` refuses."""
+    for name, value, good, expected in (
+        ("method", method, method in METHODS, "one of " + ", ".join(METHODS)),
+        ("min_cluster_size", min_cluster_size, min_cluster_size >= 2, ">= 2"),
+        ("min_samples", min_samples, min_samples >= 1, ">= 1"),
+        ("eps", eps, 0 < eps < 2, "in (0, 2)"),
+        ("similarity", similarity, -1 < similarity < 1, "in (-1, 1)"),
+        ("max_size", max_size, max_size == 0 or max_size >= min_cluster_size, "0 or >= min_cluster_size"),
+    ):
+        if not good:
+            raise ConfigError(describe(f"clustering.{name}", f"value {value!r}", expected))
+
+
+def _hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int) -> np.ndarray:
+    if len(points) <= max(min_cluster_size, min_samples):
+        # The package needs more points than either number; so few hits are no sample to cluster.
+        return np.full(len(points), -1, dtype=np.int64)
+    from hdbscan import HDBSCAN
+
+    model = HDBSCAN(
+        min_cluster_size=min_cluster_size,
+        min_samples=min_samples,
+        algorithm="boruvka_kdtree",
+        core_dist_n_jobs=1,  # one thread, so that times compare
+    )
+    return model.fit(points).labels_.astype(np.int64)
+
+
+def _dbscan(unit: np.ndarray, eps: float, min_cluster_size: int, min_samples: int) -> np.ndarray:
+    """DBSCAN in cosine distance of unit vectors; clusters that are too small are dissolved."""
+    if not len(unit):
+        return np.empty(0, dtype=np.int64)
+    from sklearn.cluster import DBSCAN
+
+    # |a - b|^2 = 2 - 2 a.b: the same neighbours, with a tree instead of all pairs.
+    labels = DBSCAN(eps=np.sqrt(2 * eps), min_samples=min_samples, algorithm="kd_tree").fit(unit).labels_
+    assigned = labels >= 0
+    large = np.bincount(labels[assigned], minlength=1) >= min_cluster_size
+    number = np.cumsum(large) - 1
+    labels[assigned] = np.where(large, number, -1)[labels[assigned]]
+    return labels.astype(np.int64)
