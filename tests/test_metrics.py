@@ -70,6 +70,16 @@ def test_worked_example(selection, metric, num, den):
     assert evaluate_event(labels, truth, selection).counts[metric] == (num, den)
 
 
+def test_matched_hits_count_clusters_of_any_size():
+    """Two of the two hits of particle 2 in a cluster of two: too small for DM, not for FitAccuracy."""
+    truth = make_truth([1, 1, 1, 1, 2, 2], {1: (1.0, 0.0), 2: (1.0, 0.0)})
+    selection = TruthSelection(pt_min=0.0, min_layers=1)
+    result = evaluate_event(np.array([0, 0, 5, -1, 3, 3]), truth, selection)
+    assert result.particles["n_matched"].tolist() == [0, 2]  # 2 of 4 hits are no majority
+    assert result.particles["dm"].tolist() == [False, False]
+    assert result.counts["fit_accuracy"] == (2, 6)
+
+
 def test_worked_example_trackml_score():
     labels, truth = worked_example()
     assert evaluate_event(labels, truth).value("trackml_score") == pytest.approx(0.860714, abs=1e-6)
@@ -278,6 +288,8 @@ def test_particle_and_candidate_frames():
     assert result.particles["dm"].tolist() == [True, True, True]
     assert result.particles["perfect"].tolist() == [True, False, False]
     assert result.particles["n_hits"].tolist() == [4, 5, 3]
+    assert result.particles["n_matched"].tolist() == [4, 3, 2]  # clusters 0, 1, 3
+    assert result.particles["n_matched"].sum() == result.counts["fit_accuracy"][0]
     assert result.particles["event_id"].unique().tolist() == [9]
     assert result.candidates["track_id"].tolist() == [0, 1, 2, 3]
     assert result.candidates["n_hits"].tolist() == [4, 4, 3, 3]

@@ -31,8 +31,9 @@ class EventResult:
     """The result of ``evaluate_event``.
 
     counts: metric name -> (numerator, denominator)
-    particles: one row per target: event_id particle_id pt eta phi z0 vr n_hits n_layers dm perfect
-        technical; vr = transverse distance of the production vertex from the beam line [mm]
+    particles: one row per target: event_id particle_id pt eta phi z0 vr n_hits n_layers n_matched dm perfect
+        technical; vr = transverse distance of the production vertex from the beam line [mm]; n_matched = hits of
+        the particle in the cluster, of any size, that it matches by double majority, 0 without
     candidates: one row per candidate: event_id track_id n_hits pt eta phi z0 fiducial fake_purity fake_dm fit_pt
         fit_eta; pt eta phi z0 of the majority particle, NaN if noise leads; fit_pt fit_eta of the fit, NaN
         without. The fakes are flagged for every candidate (a candidate led by noise is both), so restrict
@@ -195,6 +196,9 @@ def _target_frame(match: Matching, truth: Truth, target: np.ndarray, groups: _Cl
         flags[match.majority[clusters & groups.fiducial]] = True
         return flags[rows]
 
+    good = match.double_majority  # at most one cluster per particle
+    n_matched = np.zeros(len(particles), dtype=np.int64)
+    n_matched[match.majority[good]] = match.shared[good]
     vertex = particles[["vx", "vy"]].to_numpy(np.float64)[rows]
     columns = {
         "event_id": np.full(rows.size, truth.event_id, dtype=np.int64),
@@ -203,6 +207,7 @@ def _target_frame(match: Matching, truth: Truth, target: np.ndarray, groups: _Cl
         "vr": np.hypot(vertex[:, 0], vertex[:, 1]),
         "n_hits": particles["n_hits"].to_numpy(np.int64)[rows],
         "n_layers": particles["n_layers"].to_numpy(np.int64)[rows],
+        "n_matched": n_matched[rows],
         "dm": found(groups.double_majority),
         "perfect": found(groups.perfect),
         "technical": found(match.pure),
