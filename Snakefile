@@ -23,7 +23,7 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     run=config["run"],
-    sample="main|scan|effects",
+    sample="main|scan|effects|parents",
     shard="[0-9]{4}",
     tracker="[a-z][a-z0-9_]*",
     archive="[A-Za-z0-9_]+",
@@ -37,6 +37,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/infer.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/effects.smk"
+include: "workflow/rules/subevents.smk"
 include: "workflow/rules/plot.smk"
 
 

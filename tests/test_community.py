@@ -96,7 +96,7 @@ def test_environment_pins_equal_the_lock(path):
 
 
 def test_there_are_rules_and_environments():
-    assert len(ENVIRONMENTS) >= 6
+    assert len(ENVIRONMENTS) >= 5
     assert len(list(rules())) >= 10
 
 

@@ -20,8 +20,8 @@ ALLOWED = {
     "data": {"errors", "files", "geometry"},
     "simulation": {"errors", "files", "geometry", "data"},
     "fitting": {"errors", "files", "geometry", "data.hits", "data.tracks"},
-    "trackers": {"errors", "files", "geometry", "data.hits", "data.tracks", "fitting"},
-    "training": {"errors", "files", "geometry", "data", "trackers"},
+    "trackers": {"errors", "files", "settings", "geometry", "data.hits", "data.tracks", "fitting"},
+    "training": {"errors", "files", "settings", "machine", "geometry", "data", "trackers"},
     "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "runner": {"errors", "files", "data", "trackers", "evaluation"},
@@ -32,7 +32,9 @@ ALLOWED = {
     "digest": set(),
     "jobs": {"errors"},
     "captions": {"data", "evaluation"},
-    "config": {"errors", "trackers", "simulation.config"},
+    "config": {"errors", "trackers", "simulation.config", "learning_config"},
+    "learning_config": {"errors", "trackers", "settings", "simulation.config", "training.config"},
+    "settings": {"errors"},
     "cli": {"errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "evaluation", "plotting"},
 }
 

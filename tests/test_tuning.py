@@ -35,10 +35,10 @@ def test_finds_the_maximum_of_all_products(monkeypatch):
         for endcap in space["endcap_eps"]
     }
     assert result["tried"] == len(result["scan"]) == 6
-    assert [entry["dm"] for entry in result["scan"]] == pytest.approx(list(expected.values()))
+    assert [entry["value"] for entry in result["scan"]] == pytest.approx(list(expected.values()))
     assert len({round(value, 9) for value in expected.values()}) > 2, "the scan must discriminate"
-    assert result["dm"] == max(expected.values())
-    assert expected[result["settings"]["barrel_eps"], result["settings"]["endcap_eps"]] == result["dm"]
+    assert result["value"] == max(expected.values())
+    assert expected[result["settings"]["barrel_eps"], result["settings"]["endcap_eps"]] == result["value"]
     assert (result["tracker"], result["events"]) == ("dbscan", [1, 2])
 
 
@@ -51,7 +51,7 @@ def test_groups_replace_the_product_by_the_sum(monkeypatch):
     monkeypatch.setattr(dbscan.Tracker, "search_groups", (("barrel_eps",), ("endcap_eps",)))
     groups = tune("dbscan", {}, EVENTS)
     assert (product["tried"], groups["tried"]) == (6, 5)
-    assert groups["dm"] == product["dm"]
+    assert groups["value"] == product["value"]
     assert set(groups["settings"]) == {"barrel_eps", "endcap_eps"}
 
 
@@ -68,16 +68,16 @@ def test_nothing_to_tune(monkeypatch):
     result = tune("dbscan", {"barrel_eps": 2.0}, EVENTS)
     assert result["tried"] == 1
     assert result["settings"] == {"barrel_eps": 2.0}
-    assert result["dm"] == pooled("dbscan", {"barrel_eps": 2.0}, "dm")
+    assert result["value"] == pooled("dbscan", {"barrel_eps": 2.0}, "dm")
     assert tune("dbscan", None, EVENTS)["settings"] == {}
 
 
 def test_equal_efficiency_is_decided_by_fakes_then_order(monkeypatch):
     outcomes = {1: (5, 0.5), 2: (5, 0.2), 3: (4, 0.0), 4: (5, 0.2), 5: (5, None)}
 
-    def measure(tracker, settings, events, selection):
+    def measure(tracker, settings, events, selection, metric):
         found, fake = outcomes[settings["min_samples"]]
-        return {"settings": settings, "dm": found / 10, "fake_rate": fake, "n_found": found, "n_targets": 10}
+        return {"settings": settings, "value": found / 10, "fake_rate": fake, "num": found, "den": 10}
 
     monkeypatch.setattr(tuning, "_measure", measure)
     monkeypatch.setattr(dbscan.Tracker, "search_space", {"min_samples": (1, 2, 3, 4, 5)})
@@ -88,8 +88,8 @@ def test_selection_is_used(monkeypatch):
     monkeypatch.setattr(dbscan.Tracker, "search_space", {})
     hard = TruthSelection(pt_min=1.5)
     result = tune("dbscan", {}, EVENTS, hard)
-    assert result["dm"] == pooled("dbscan", {}, "dm", hard)
-    assert result["scan"][0]["n_targets"] < tune("dbscan", {}, EVENTS)["scan"][0]["n_targets"]
+    assert result["value"] == pooled("dbscan", {}, "dm", hard)
+    assert result["scan"][0]["den"] < tune("dbscan", {}, EVENTS)["scan"][0]["den"]
 
 
 def test_limit_draws_with_the_seed():
@@ -110,7 +110,7 @@ def test_result_is_json(tmp_path):
 def test_no_targets_is_not_a_crash(tmp_path):
     events = [toy_event(n_tracks=0, n_noise=30, seed=1)]
     result = tune("dbscan", {}, events, max_settings=2)
-    assert result["dm"] is None
+    assert result["value"] is None
     write(tmp_path / "none.json", result)
 
 
@@ -126,7 +126,7 @@ def test_errors():
 def test_the_tracker_is_tuned_the_way_it_is_run(monkeypatch):
     monkeypatch.setattr(dbscan.Tracker, "search_space", {"min_samples": (2, 3)})
     result = tune("dbscan", {}, EVENTS, build=lambda *args: build_sectored(*args, count=6))
-    assert result["dm"] < tune("dbscan", {}, EVENTS)["dm"]  # tracks across borders are cut
+    assert result["value"] < tune("dbscan", {}, EVENTS)["value"]  # tracks across borders are cut
 
 
 def test_a_best_value_at_the_edge_is_reported(monkeypatch, caplog):
@@ -134,3 +134,11 @@ def test_a_best_value_at_the_edge_is_reported(monkeypatch, caplog):
     tune("dbscan", {}, EVENTS)
     assert "dbscan: the best endcap_eps is at the edge of the values tried" in caplog.text
     assert "min_samples" not in caplog.text
+
+
+def test_another_metric_can_be_tuned():
+    result = tune("dbscan", {"endcap_eps": 1.0}, EVENTS, metric="trackml_score", max_settings=2)
+    assert result["metric"] == "trackml_score"
+    assert result["value"] == pytest.approx(pooled("dbscan", result["settings"], "trackml_score"))
+    with pytest.raises(ConfigError, match="metric: value 'score', expected one of dm"):
+        tune("dbscan", {}, EVENTS, metric="score")

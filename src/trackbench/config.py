@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trackbench.errors import ConfigError, describe
+from trackbench.learning_config import check_learning
 
 
 def check_config(config: Mapping, schema: Mapping) -> dict:
@@ -53,6 +54,11 @@ def with_defaults(config: Mapping, schema: Mapping) -> dict:
             complete[key] = copy.deepcopy(part["default"])
         if part.get("type") == "object" and isinstance(complete.get(key), Mapping):
             complete[key] = with_defaults(complete[key], part)
+    entries = schema.get("additionalProperties")
+    if isinstance(entries, Mapping):
+        for key in complete.keys() - schema.get("properties", {}).keys():
+            if isinstance(complete[key], Mapping):
+                complete[key] = with_defaults(complete[key], entries)
     return complete
 
 
@@ -97,6 +103,7 @@ def _check_relations(config: Mapping) -> None:
     for pileup in (data["simulate"]["pileup"], *config["scan"]["pileup"]):
         SimulationConfig(**{**data["simulate"], "pileup": pileup})
     _check_effects(config)
+    check_learning(config)
     if data["source"] == "local" and not Path(data["local"]["path"]).exists():
         what = f"'{data['local']['path']}' does not exist"
         raise ConfigError(describe("config key data.local.path", what, "a directory or zip of events"))

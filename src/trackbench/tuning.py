@@ -1,4 +1,4 @@
-"""Tune the settings of a tracker for double-majority efficiency on validation events, and keep the whole scan."""
+"""Tune the settings of a tracker on validation events for a metric, and keep the whole scan."""
 
 import itertools
 import logging
@@ -10,6 +10,7 @@ import numpy as np
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
+from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.files import write_json
@@ -23,26 +24,30 @@ def tune(
     base_settings: dict | None,
     val_events: Sequence[tuple[Hits, Truth]],
     selection: TruthSelection | None = None,
+    metric: str = "dm",
     max_settings: int | None = None,
     seed: int = 0,
     build: Callable = build_tracker,
 ) -> dict:
-    """Find the settings with the highest pooled DM efficiency; equal ones: fewer fakes, then first tried.
+    """Find the settings with the highest pooled metric; equal ones: fewer fakes, then first tried.
 
     name: tracker; its ``search_space`` (option -> values) is searched exhaustively. Where the tracker names
         ``search_groups`` of options that act on different hits, one group is searched after the other, the
         earlier ones at their best, which replaces the product of their sizes by the sum
     base_settings: options that are given and therefore not tuned
     val_events: hits and truth, row by row; never the events that are quoted
+    metric: name in ``evaluation.definitions.METRICS``, the larger the better
     max_settings: at most so many settings, drawn with the seed from each group in proportion; None = all
     seed: of the tracker and of that draw
     build: makes the tracker from name, settings and seed, so that it is tuned the way it is run
-    Returns {"tracker", "settings" (base and chosen ones), "tried", "events" (event_id), "dm", "scan"}; each
-    entry of "scan" has settings, dm, fake_rate (None without a denominator), n_found and n_targets.
-    Raises InputError without events, ConfigError for a bad setting.
+    Returns {"tracker", "settings" (base and chosen ones), "tried", "events" (event_id), "metric", "value", "scan"};
+    each entry of "scan" has settings, value, fake_rate (None without a denominator), and num and den of the value.
+    Raises InputError without events, ConfigError for a bad setting or metric.
     """
     if not val_events:
         raise InputError(describe(f"tuning of {name}", "no validation events", "at least one"))
+    if metric not in METRICS:
+        raise ConfigError(describe("metric", f"value {metric!r}", "one of " + ", ".join(METRICS)))
     if max_settings is not None and max_settings < 1:
         raise ConfigError(describe("max_settings", f"value {max_settings}", "at least 1"))
     base, tracker = dict(base_settings or {}), load_module(name).Tracker
@@ -54,23 +59,24 @@ def tune(
         best = None
         for values in _choices(space, group, limit, np.random.default_rng([seed, number])):
             tried = {**settings, **values}
-            entry = _measure(build(name, tried, seed), tried, val_events, selection)
+            entry = _measure(build(name, tried, seed), tried, val_events, selection, metric)
             scan.append(entry)
             if best is None or _rank(entry) > _rank(best):
                 best = entry
         settings = best["settings"]
     if best is None:
-        best = _measure(build(name, settings, seed), settings, val_events, selection)
+        best = _measure(build(name, settings, seed), settings, val_events, selection, metric)
         scan.append(best)
     for option in _on_edge(space, best["settings"]):
         log.warning("%s: the best %s is at the edge of the values tried", name, option)
-    log.info("%s: DM %.4f with %s, best of %d settings", name, best["dm"] or 0.0, settings, len(scan))
+    log.info("%s: %s %.4f with %s, best of %d settings", name, metric, best["value"] or 0.0, settings, len(scan))
     return {
         "tracker": name,
         "settings": best["settings"],
         "tried": len(scan),
         "events": [int(hits.event_id) for hits, _ in val_events],
-        "dm": best["dm"],
+        "metric": metric,
+        "value": best["value"],
         "scan": scan,
     }
 
@@ -107,20 +113,20 @@ def _choices(space: dict, group: list[str], limit: int, rng: np.random.Generator
     return [every[index] for index in kept]
 
 
-def _measure(tracker, settings: dict, events, selection) -> dict:
-    total = np.zeros((2, 2), dtype=np.int64)
+def _measure(tracker, settings: dict, events, selection, metric: str) -> dict:
+    pairs = []
     for hits, truth in events:
         counts = evaluate_event(tracker.reconstruct(hits), truth, selection).counts
-        total += np.array([counts["dm"], counts["fake_rate"]], dtype=np.int64)
-    (found, targets), (fakes, candidates) = total.tolist()
+        pairs.append([counts[metric], counts["fake_rate"]])
+    (num, den), (fakes, candidates) = np.sum(pairs, axis=0).tolist()
     entry = {
         "settings": settings,
-        "dm": found / targets if targets else None,
+        "value": num / den if den else None,
         "fake_rate": fakes / candidates if candidates else None,
-        "n_found": found,
-        "n_targets": targets,
+        "num": num,
+        "den": den,
     }
-    log.debug("%s: DM %s, fake rate %s", settings, entry["dm"], entry["fake_rate"])
+    log.debug("%s: %s %s, fake rate %s", settings, metric, entry["value"], entry["fake_rate"])
     return entry
 
 
@@ -132,4 +138,4 @@ def _on_edge(space: dict, settings: dict) -> list[str]:
 
 def _rank(entry: dict) -> tuple[float, float]:
     # No candidate at all means no fake, but also no track: it never wins by its fakes.
-    return (entry["n_found"], -1.0 if entry["fake_rate"] is None else -entry["fake_rate"])
+    return (entry["num"], -1.0 if entry["fake_rate"] is None else -entry["fake_rate"])

@@ -25,7 +25,7 @@ rule surfaces:
     benchmark:
         "results/{run}/benchmarks/surfaces.tsv"
     conda:
-        "../../envs/cluster.yaml"
+        "../../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=4000,

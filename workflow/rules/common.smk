@@ -15,6 +15,13 @@ from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
 from trackbench.files import write_json
+from trackbench.learning_config import (
+    find_row,
+    matrix_rows,
+    model_settings,
+    rows_of_set,
+    set_range,
+)
 from trackbench.trackers.base import load_module
 
 try:
@@ -31,6 +38,28 @@ FITTING_TRACKERS = [name for name in TRACKERS if load_module(name).Tracker.fits]
 SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 EFFECTS = config["effects"]["variations"]
 EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
+SUBEVENTS = config["subevents"]
+SETS = list(SUBEVENTS["sets"])
+CEILINGS = [
+    "true_targets",
+    "true_targets_q_over_pt",
+    "true_classes_5400",
+    "true_classes_1350",
+    "true_classes_450",
+]
+# (model, set) of every network that is trained
+TRAINED = [
+    (name, trained_on)
+    for name, model in config["models"].items()
+    for trained_on in model["sets"]
+]
+# The first phase has no cuts: every particle with a hit is a target.
+SUBEVENT_SELECTION = {
+    "pt_min": 0.0,
+    "eta_max": float("inf"),
+    "min_layers": 1,
+    "layer_rule": "hits",
+}
 SPLITS = ["train", "val", "test"]
 FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
 FIGURES = [
@@ -56,17 +85,23 @@ def events_per_split(sample):
     """Number of events per split; the pile-up scan and the effects are all test events."""
     if sample == "main":
         return DATA["events"]
+    if sample == "parents":
+        return SUBEVENTS["parents"]["events"]
     n_shards = len(config["scan"]["pileup"] if sample == "scan" else EFFECTS)
     return {"test": config[sample]["events"] * n_shards}
 
 
 def shard_events(sample):
     """Events per shard; a shard of the scan is one pile-up, one of the effects one variation."""
+    if sample == "parents":
+        return SUBEVENTS["parents"]["shard_events"]
     return DATA["shard_events"] if sample == "main" else config[sample]["events"]
 
 
 def shards(sample):
-    """Shard names of a sample, "0000", "0001", ..."""
+    """Shard names of a sample, "0000", "0001", ...; a set of sub-events has those of its parents."""
+    if sample.startswith("tracks-"):
+        sample = "parents"
     return [
         f"{k:04d}"
         for k in range(
@@ -76,8 +111,15 @@ def shards(sample):
 
 
 def is_simulated(sample):
-    """Pile-up scan and effects are always simulated, the main sample if its source says so."""
-    return sample != "main" or DATA["source"] == "simulate"
+    """Pile-up scan and effects are always simulated, main sample and parents if their source says so."""
+    return sample in ("scan", "effects") or DATA["source"] == "simulate"
+
+
+def hit_selection(sample):
+    """DataSelection values of a sample: sub-events are cut from every hit of the full detector."""
+    if sample == "parents":
+        return {"detector": "full", "hit_eta_max": None, "truth_filter": False}
+    return {key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")}
 
 
 def simulation_settings(wildcards):
@@ -87,21 +129,25 @@ def simulation_settings(wildcards):
         settings["pileup"] = config["scan"]["pileup"][int(wildcards.shard)]
     if wildcards.sample == "effects":
         settings |= list(EFFECTS.values())[int(wildcards.shard)]
+    if wildcards.sample == "parents":
+        settings |= SUBEVENTS["parents"]["simulate"]
     return settings
 
 
 def event_numbers(wildcards):
     """Event numbers of a simulated shard.
 
-    main counts from 1, shard k of the scan from 100000 (k + 1), shard k of the effects from 10 million + 100000 k.
+    main counts from 1, shard k of the scan from 100000 (k + 1), shard k of the effects from 10 million + 100000 k,
+    parents of sub-events from 20 million + 1.
     """
     size, shard = shard_events(wildcards.sample), int(wildcards.shard)
     if wildcards.sample == "scan":
         return [100000 * (shard + 1) + k for k in range(size)]
     if wildcards.sample == "effects":
         return [10_000_000 + 100000 * shard + k for k in range(size)]
-    total = sum(events_per_split("main").values())
-    return list(range(1 + shard * size, 1 + min((shard + 1) * size, total)))
+    total = sum(events_per_split(wildcards.sample).values())
+    first = 20_000_001 if wildcards.sample == "parents" else 1
+    return list(range(first + shard * size, first + min((shard + 1) * size, total)))
 
 
 def drawn_as(wildcards):
@@ -109,6 +155,67 @@ def drawn_as(wildcards):
     if wildcards.sample != "effects":
         return None
     return [10_000_000 + k for k in range(shard_events("effects"))]
+
+
+def sample_of(set_name):
+    """Sample of a set of sub-events."""
+    return f"tracks-{set_name}"
+
+
+def set_of(wildcards):
+    """Set of a sample of sub-events, the wildcard's."""
+    return wildcards.sample.removeprefix("tracks-")
+
+
+def subevent_settings(wildcards):
+    """SubeventConfig values of a sample of sub-events."""
+    low, high = set_range(set_of(wildcards))
+    given = SUBEVENTS["sets"][set_of(wildcards)]
+    return {"low": low, "high": high, **given, "seed": config["seed"]}
+
+
+def row_of(wildcards):
+    """Row of ``subevents.trackers`` behind the wildcards sample and tracker."""
+    return find_row(config, wildcards.tracker, set_of(wildcards))
+
+
+def weights_file(model, trained_on):
+    """Weights of a model trained on a set."""
+    return f"results/{RUN}/models/{model}/{trained_on}.pt"
+
+
+def row_weights(wildcards):
+    """Weights that the row needs, or nothing."""
+    row = row_of(wildcards)
+    return weights_file(row.model, row.trained_on) if row.model else []
+
+
+def row_settings(wildcards):
+    """Settings of the row, with the path of its weights."""
+    row = row_of(wildcards)
+    if not row.model:
+        return row.settings
+    return {**row.settings, "checkpoint": weights_file(row.model, row.trained_on)}
+
+
+def row_tuned(wildcards):
+    """File with the tuned settings of a row, or nothing if it is not tuned.
+
+    They are tuned on the set the weights were trained on, not on the one that is tested.
+    """
+    row = row_of(wildcards)
+    events = min(SUBEVENTS["tuning"]["events"], SUBEVENTS["parents"]["events"]["val"])
+    if not events or not load_module(row.tracker).Tracker.search_space:
+        return []
+    name, _, other = wildcards.tracker.partition("@")
+    return f"results/{RUN}/tuned/{sample_of(other or set_of(wildcards))}/{name}.json"
+
+
+def row_digest(script):
+    """Digest of the code behind a script that loads the tracker of a row."""
+    return lambda wildcards: digest(
+        script, f"trackbench.trackers.{row_of(wildcards).tracker}"
+    )
 
 
 def raw_source(wildcards):

@@ -16,13 +16,14 @@ rule reconstruct:
     benchmark:
         "results/{run}/benchmarks/reconstruct/{sample}-{tracker}.tsv"
     conda:
-        "../../envs/cluster.yaml"
+        "../../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
     params:
         code=tracker_digest("reconstruct.py"),
+        tracker="{tracker}",
         settings=lambda wildcards: config["trackers"][wildcards.tracker],
         seed=config["seed"],
         sectors=DATA["sectors"],
@@ -44,7 +45,7 @@ rule reconstruct_tiled:
     benchmark:
         "results/{run}/benchmarks/reconstruct_tiled/{tracker}.tsv"
     conda:
-        "../../envs/cluster.yaml"
+        "../../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=8000,

@@ -22,7 +22,7 @@ rule prepare:
         simulated=lambda wildcards: is_simulated(wildcards.sample),
         shard_events=lambda wildcards: shard_events(wildcards.sample),
         events=lambda wildcards: events_per_split(wildcards.sample),
-        data={key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")},
+        data=lambda wildcards: hit_selection(wildcards.sample),
     message:
         "Check and select the raw events of {wildcards.sample} shard {wildcards.shard}"
     script:
@@ -64,7 +64,7 @@ rule index:
         source=lambda wildcards: (
             "simulate" if is_simulated(wildcards.sample) else DATA["source"]
         ),
-        data={key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")},
+        data=lambda wildcards: hit_selection(wildcards.sample),
     message:
         "Index the sample {wildcards.sample}"
     script:

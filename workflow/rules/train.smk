@@ -1,4 +1,39 @@
-# Settings of trackers: tuned for double majority on validation events, never on test events.
+# Networks: trained on the training split of a set of sub-events. Settings of trackers: tuned on validation events.
+# Test events are used for neither.
+
+
+rule train:
+    input:
+        index="results/{run}/prepared/tracks-{set}/index.csv",
+        manifest="results/{run}/prepared/tracks-{set}/manifest.json",
+    output:
+        weights="results/{run}/models/{model}/{set}.pt",
+        history="results/{run}/models/{model}/{set}-history.csv",
+        facts="results/{run}/models/{model}/{set}-facts.json",
+    log:
+        "logs/{run}/train/{model}-{set}.log",
+    benchmark:
+        "results/{run}/benchmarks/train/{model}-{set}.tsv"
+    wildcard_constraints:
+        model="[a-z][a-z0-9_]*",
+        set="[0-9]+-[0-9]+",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        code=digest("train.py"),
+        # Beside the outputs, which Snakemake removes when a job fails: an interrupted training goes on from here.
+        folder="results/{run}/models/{model}/{set}.training",
+        task=lambda wildcards: config["models"][wildcards.model]["task"],
+        blocks=lambda wildcards: model_settings(config, wildcards.model, wildcards.set),
+        seed=config["seed"],
+    message:
+        "Train {wildcards.model} on {wildcards.set} tracks"
+    script:
+        "../scripts/train.py"
 
 
 rule tune:
@@ -11,15 +46,17 @@ rule tune:
     benchmark:
         "results/{run}/benchmarks/tune/{tracker}.tsv"
     conda:
-        "../../envs/cluster.yaml"
+        "../../envs/torch.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
     params:
         code=tracker_digest("tune.py"),
+        tracker="{tracker}",
         settings=lambda wildcards: config["trackers"][wildcards.tracker],
         selection=config["selection"],
+        metric="dm",
         events=config["tuning"]["events"],
         seed=config["seed"],
         sectors=DATA["sectors"],

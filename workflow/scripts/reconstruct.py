@@ -19,7 +19,7 @@ def main(index, tuned, out, name, params):
     from trackbench.sectored import build_sectored
 
     settings = json.loads(Path(tuned).read_text())["settings"] if tuned else params.settings
-    tracker = build_sectored(name, settings, params.seed, **params.sectors)
+    tracker = build_sectored(params.tracker, settings, params.seed, **params.sectors)
     events = read_events(index, "test")
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)

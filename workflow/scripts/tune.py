@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(index, out, tracker, params):
+def main(index, out, params):
     from trackbench.data.shards import read_events
     from trackbench.evaluation.selection import TruthSelection
     from trackbench.sectored import build_sectored
@@ -19,8 +19,8 @@ def main(index, out, tracker, params):
 
     events = list(read_events(index, "val", limit=params.events))
     selection = TruthSelection(**params.selection)
-    write(out, tune(tracker, params.settings, events, selection, seed=params.seed, build=build))
+    write(out, tune(params.tracker, params.settings, events, selection, params.metric, seed=params.seed, build=build))
 
 
 with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input.index, snakemake.output.settings, snakemake.wildcards.tracker, snakemake.params)
+    main(snakemake.input.index, snakemake.output.settings, snakemake.params)

@@ -1,0 +1,155 @@
+"""What the workflow configuration says about data sets of few tracks and trained networks: check it, look things up.
+
+Light on purpose: every job of the workflow reads it. A *row* is an entry of ``subevents.trackers``; written
+``name@10-50`` it is the row with the weights trained on that set, whatever set it is run on.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trackbench.errors import ConfigError, describe
+from trackbench.trackers.base import build_config, load_module
+
+FLOOR = "hit_angles"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is run under the name of a row: tracker module, its settings, and the model and set of its weights."""
+
+    tracker: str
+    settings: dict
+    model: str | None
+    trained_on: str | None
+
+
+def set_range(name: str) -> tuple[int, int]:
+    """Smallest and largest number of tracks of the set ``name``, such as "10-50"."""
+    low, high = re.fullmatch(r"([0-9]+)-([0-9]+)", name).groups()
+    return int(low), int(high)
+
+
+def find_row(config: Mapping, name: str, set_name: str) -> Row:
+    """Look up a row for one set.
+
+    name: "encreg" or, with the weights of another set, "encreg@50-100"
+    Returns the row; trackers that need weights have them from ``trained_on``.
+    """
+    base, _, other = name.partition("@")
+    entry = config["subevents"]["trackers"][base]
+    trained_on = (other or set_name) if entry["model"] else None
+    return Row(entry["tracker"] or base, dict(entry["settings"]), entry["model"], trained_on)
+
+
+def rows_of_set(config: Mapping, set_name: str) -> list[str]:
+    """Rows that are compared on a set: all without a model, and those whose model is trained on it."""
+    models = config["models"]
+    return [
+        name
+        for name, entry in config["subevents"]["trackers"].items()
+        if entry["model"] is None or set_name in models[entry["model"]]["sets"]
+    ]
+
+
+def matrix_rows(config: Mapping, set_name: str) -> list[str]:
+    """Rows of the train-on-A test-on-B matrix for test set ``set_name``, without those of ``rows_of_set``."""
+    trained = {name: config["models"][_entry(config, name)["model"]]["sets"] for name in config["subevents"]["matrix"]}
+    return [f"{name}@{other}" for name, sets in trained.items() for other in sets if other != set_name]
+
+
+def model_settings(config: Mapping, model: str, set_name: str) -> dict[str, dict]:
+    """Blocks "network", "loss" and "training" of a model for one set, overrides applied."""
+    entry = config["models"][model]
+    changes = entry["overrides"].get(set_name, {})
+    return {block: {**entry[block], **changes.get(block, {})} for block in ("network", "loss", "training")}
+
+
+def check_learning(config: Mapping) -> None:
+    """Check the blocks ``models`` and ``subevents`` beyond what the schema says. Raises ConfigError."""
+    sets = config["subevents"]["sets"]
+    for name in sets:
+        low, high = set_range(name)
+        _require(f"subevents.sets.{name}", f"range {low} to {high}", 1 <= low <= high, "1 <= lowest <= highest")
+    if sets:
+        _check_parents(config)
+    for name in config["models"]:
+        _check_model(config, name)
+    for name in config["subevents"]["trackers"]:
+        _check_row(config, name)
+    _check_studies(config)
+
+
+def _check_parents(config: Mapping) -> None:
+    from trackbench.simulation.config import SimulationConfig
+
+    events = config["subevents"]["parents"]["events"]
+    _require("subevents.parents.events.test", f"value {events['test']}", events["test"] >= 1, "at least 1")
+    rows = config["subevents"]["trackers"]
+    _require("subevents.trackers", f"no row '{FLOOR}'", FLOOR in rows, "the floor in every comparison")
+    SimulationConfig(**{**config["data"]["simulate"], **config["subevents"]["parents"]["simulate"]})
+
+
+def _check_model(config: Mapping, name: str) -> None:
+    from trackbench.settings import build_dataclass
+    from trackbench.trackers.layers.network_config import NetworkConfig
+    from trackbench.training.config import LossConfig, TrainingConfig
+
+    where, entry = f"models.{name}", config["models"][name]
+    known = config["subevents"]["sets"]
+    for set_name in (*entry["sets"], *entry["overrides"]):
+        _choice(f"{where}.sets", set_name, known)
+    for set_name in entry["sets"]:
+        blocks = model_settings(config, name, set_name)
+        build_dataclass(NetworkConfig, f"{where}.network", blocks["network"])
+        build_dataclass(LossConfig, f"{where}.loss", blocks["loss"])
+        build_dataclass(TrainingConfig, f"{where}.training", blocks["training"])
+    events = config["subevents"]["parents"]["events"]
+    for split in ("train", "val"):
+        what = f"value {events[split]} with a model to train"
+        _require(f"subevents.parents.events.{split}", what, events[split] >= 1, "at least 1")
+
+
+def _check_row(config: Mapping, name: str) -> None:
+    where, entry = f"subevents.trackers.{name}", config["subevents"]["trackers"][name]
+    tracker = entry["tracker"] or name
+    build_config(tracker, entry["settings"])
+    needs_model = hasattr(load_module(tracker).Config, "checkpoint")
+    if entry["model"] is not None:
+        _choice(f"{where}.model", entry["model"], config["models"])
+        _require(f"{where}.model", f"tracker '{tracker}' has no weights", needs_model, "no model")
+    elif needs_model and not entry["settings"].get("checkpoint"):
+        raise ConfigError(describe(f"config key {where}.model", "missing", "one of " + ", ".join(config["models"])))
+
+
+def _check_studies(config: Mapping) -> None:
+    block = config["subevents"]
+    for key in ("matrix", "predictions"):
+        for name in block[key]:
+            entry = _entry(config, name, f"subevents.{key}")
+            _require(f"subevents.{key}", f"row '{name}' has no model", entry["model"] is not None, "rows with a model")
+    for name in block["latency"]["trackers"]:
+        _entry(config, name, "subevents.latency.trackers")
+    if block["decomposition"]["tracker"] is not None:
+        _entry(config, block["decomposition"]["tracker"], "subevents.decomposition.tracker")
+        _choice("subevents.decomposition.set", block["decomposition"]["set"], block["sets"])
+    if block["masks"]["set"] is not None:
+        _choice("subevents.masks.set", block["masks"]["set"], block["sets"])
+
+
+def _entry(config: Mapping, name: str, where: str = "subevents.trackers") -> Mapping:
+    """The row of a name that may carry the set of its weights."""
+    _choice(where, name.partition("@")[0], config["subevents"]["trackers"])
+    return config["subevents"]["trackers"][name.partition("@")[0]]
+
+
+def _choice(where: str, value: object, allowed: Sequence[str] | Mapping) -> None:
+    if value not in allowed:
+        raise ConfigError(
+            describe(f"config key {where}", f"value {value!r}", "one of " + (", ".join(allowed) or "none"))
+        )
+
+
+def _require(where: str, what: str, good: bool, expected: str) -> None:
+    if not good:
+        raise ConfigError(describe(f"config key {where}", what, expected))
