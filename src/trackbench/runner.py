@@ -8,36 +8,24 @@ import dataclasses
 import gc
 import logging
 import os
-import platform
 import resource
 import sys
 import time
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from trackbench import __version__
 from trackbench.data.hits import Hits
 from trackbench.data.tracks import TrackParameters, Tracks
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path, write_json
+from trackbench.machine import machine_facts, usable_cpus, versions
 from trackbench.trackers.base import Timer, TrackerBase
 
 logger = logging.getLogger(__name__)
 
 TIMING_COLUMNS = ("event_id", "n_hits", "stage", "wall_s", "cpu_s")
-# Versions worth recording if they took part; distribution names by import name.
-_PACKAGES = {
-    "hdbscan": "hdbscan",
-    "numba": "numba",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "scipy": "scipy",
-    "sklearn": "scikit-learn",
-    "torch": "torch",
-}
 
 
 def run_tracker(
@@ -191,36 +179,12 @@ def _describe_run(tracker: TrackerBase) -> dict:
         "tracker": type(tracker).__module__.rpartition(".")[2],
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},
         "seed": tracker.seed,
-        "threads": _n_cpus(),
+        "threads": usable_cpus(),
         "device": str(getattr(tracker, "device", "cpu")),
         "precision": str(getattr(tracker, "precision", "float64")),
         "machine": machine_facts(),
-        "versions": _versions(),
+        "versions": versions(),
     }
-
-
-def machine_facts() -> dict[str, str | int]:
-    """What timings depend on: cpu (model), cpus (usable by this process), system, arch."""
-    return {"cpu": _cpu_model(), "cpus": _n_cpus(), "system": platform.system(), "arch": platform.machine()}
-
-
-def _versions() -> dict[str, str]:
-    loaded = {name: distribution for name, distribution in _PACKAGES.items() if name in sys.modules}
-    found = {"python": platform.python_version(), "trackbench": __version__}
-    return found | {distribution: metadata.version(distribution) for distribution in loaded.values()}
-
-
-def _n_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _status_mb(key: str) -> float | None:

@@ -6,7 +6,6 @@ heavy packages (sklearn, hdbscan, numba kernels, torch) inside methods: the modu
 in milliseconds, because listing trackers and checking the configuration imports all of them.
 """
 
-import dataclasses
 import difflib
 import importlib
 import pkgutil
@@ -22,6 +21,7 @@ import trackbench.trackers
 from trackbench.data.hits import Hits
 from trackbench.data.tracks import Tracks
 from trackbench.errors import ConfigError, InputError, describe
+from trackbench.settings import build_dataclass
 
 STAGES = ("features", "graph", "filter", "network", "clustering", "postprocess")
 
@@ -143,25 +143,7 @@ def build_config(name: str, settings: dict | None = None):
     Raises ConfigError for an unknown key or a value of the wrong type. Range checks belong in the
     ``__post_init__`` of the Config and raise ConfigError too.
     """
-    cls = load_module(name).Config
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    types = typing.get_type_hints(cls)
-    values = {}
-    for key, value in (settings or {}).items():
-        if key not in fields:
-            close = difflib.get_close_matches(key, fields, 1)
-            remedy = f"did you mean '{close[0]}'?" if close else ""
-            raise ConfigError(describe(f"trackers.{name}.{key}", "unknown key", ", ".join(fields) or "no keys", remedy))
-        values[key] = _coerce(f"trackers.{name}.{key}", value, types[key])
-    return cls(**values)
-
-
-def _coerce(where: str, value, kind: type):
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(describe(where, f"value {value!r} is a {type(value).__name__}", f"a {kind.__name__}"))
-    return value
+    return build_dataclass(load_module(name).Config, f"trackers.{name}", settings)
 
 
 def build_tracker(name: str, settings: dict | None = None, seed: int = 0) -> TrackerBase:
