@@ -56,7 +56,7 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
         [f"{name} {DAGGER}", *_cells(quoted, name, COLUMNS, _plain), _selection(quoted, name)]
         for name in _quoted_names(quoted)
     ]
-    parts = [_markdown_table(["Tracker", *(c.heading for c in COLUMNS), "Selection"], rows)]
+    parts = [markdown_table(["Tracker", *(c.heading for c in COLUMNS), "Selection"], rows)]
     parts += [" ".join(_caption(measured, note, interval))]
     difference = differences(measured)
     if len(difference):
@@ -65,7 +65,7 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
         rows = [[name, *_cells(difference, name, DIFFERENCE_COLUMNS, _plain_signed)] for name in names]
         head = [f"Difference to {reference}", *(c.heading for c in DIFFERENCE_COLUMNS)]
         n_events = int(difference["n_events"].iloc[0])
-        parts += [_markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
+        parts += [markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
     notes = _quoted_notes(quoted)
     parts += [f"{DAGGER} {notes[0]}", "\n".join(f"- {text}" for text in notes[1:])] if notes else []
     return "\n\n".join(parts) + "\n"
@@ -74,21 +74,21 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
 def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
     """Write the headline numbers as a LaTeX table (packages booktabs and graphicx). Arguments as above."""
     measured, quoted = _split(table)
-    rows = [[_tex(name), *_cells(measured, name, COLUMNS, _math), "see caption"] for name in _order(measured)]
+    rows = [[latex_text(name), *_cells(measured, name, COLUMNS, _math), "see caption"] for name in _order(measured)]
     quoted_rows = [
-        [_tex(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), _tex(_selection(quoted, name))]
+        [latex_text(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), latex_text(_selection(quoted, name))]
         for name in _quoted_names(quoted)
     ]
-    body = [_tex_row(["Tracker", *(_tex(c.heading) for c in COLUMNS), "Selection"]), r"\midrule", *map(_tex_row, rows)]
+    body = [latex_row(["Tracker", *(latex_text(c.heading) for c in COLUMNS), "Selection"]), r"\midrule", *map(latex_row, rows)]
     if quoted_rows:
-        body += [r"\midrule", *map(_tex_row, quoted_rows)]
+        body += [r"\midrule", *map(latex_row, quoted_rows)]
     # Caveats of each number would fill a page: they stand in the Markdown summary and the long table.
-    notes = [r"$^\dagger$" + _tex(text) for text in _quoted_notes(quoted)[:1]]
+    notes = [r"$^\dagger$" + latex_text(text) for text in _quoted_notes(quoted)[:1]]
     lines = [
         "% needs the packages booktabs and graphicx",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_tex(' '.join(_caption(measured, note, interval)))}}}",
+        rf"\caption{{{latex_text(' '.join(_caption(measured, note, interval)))}}}",
         r"\label{tab:trackbench}",
         r"\resizebox{\linewidth}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}l}}",
@@ -217,12 +217,14 @@ def _quoted_notes(quoted: pd.DataFrame) -> list[str]:
     return [first, *(f"{name}: {'; '.join(facts)}." for name, facts in caveats.items())]
 
 
-def _markdown_table(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """Set a table in Markdown: first column to the left, the others to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-def _tex_row(cells: list[str]) -> str:
+def latex_row(cells: list[str]) -> str:
+    """Join the cells of one row of a LaTeX table."""
     return " & ".join(cells) + r" \\"
 
 
@@ -243,6 +245,6 @@ _TEX = {
 _TEX_PATTERN = re.compile("|".join(re.escape(key) for key in sorted(_TEX, key=len, reverse=True)))
 
 
-def _tex(text: str) -> str:
+def latex_text(text: str) -> str:
     """Escape plain text for LaTeX and set the usual symbols."""
     return _TEX_PATTERN.sub(lambda match: _TEX[match.group()], text)

@@ -141,7 +141,7 @@ def metrics_table(
     Returns a table with ``COLUMNS``, trackers in the given order; see the module for the metric names.
     Raises InputError if trackers were evaluated on different events or the reference is not among them.
     """
-    pooled = {name: _by_event(name, item.counts) for name, item in measured.items()}
+    pooled = {name: counts_by_event(name, item.counts) for name, item in measured.items()}
     _check_same_events(pooled)
     if options.reference is not None and options.reference not in measured:
         raise InputError(describe("reference tracker", repr(options.reference), "one of " + ", ".join(measured)))
@@ -175,8 +175,12 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     return frame[columns].reset_index(drop=True)
 
 
-def _by_event(tracker: str, counts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Numerators and denominators, one row per event, one column per metric in catalogue order."""
+def counts_by_event(tracker: str, counts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Numerators and denominators, one row per event, one column per metric in catalogue order.
+
+    tracker: to name in an error; counts: ``event_id metric num den``
+    Raises InputError for no rows, a metric twice in an event or an unknown one.
+    """
     if counts.empty:
         raise InputError(describe(f"counts of {tracker}", "no rows", "at least one event"))
     if counts.duplicated(["event_id", "metric"]).any():
