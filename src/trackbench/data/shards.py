@@ -21,7 +21,7 @@ import trackbench
 from trackbench.data.hits import Hits
 from trackbench.data.prepare import RAW_PARTS, DataSelection, build_event, vertex_positions
 from trackbench.data.reader import list_events, read_event
-from trackbench.data.shard_file import PREPARE_AGAIN, Shard, shard_writer
+from trackbench.data.shard_file import PREPARE_AGAIN, Shard, ShardWriter, shard_writer
 from trackbench.data.splits import SPLITS
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
@@ -57,12 +57,16 @@ def prepare_shard(
     with shard_writer(out_hits, out_particles) as writer:
         for event_id, prefix in _shard_members(raw_sources, shard, shard_events, n_events):
             hits, truth = build_event(read_event(prefix, RAW_PARTS), selection, event_id)
-            digest = writer.add(hits, truth)
-            vz = vertex_positions(truth.particles)
-            sums = [len(vz), math.fsum(vz), math.fsum(vz**2)]
-            records.append({"event_id": event_id, "n_hits": len(hits), "sha256": digest, "vertex_z": sums})
+            records.append(add_event(writer, hits, truth))
         raw = _raw_fields(raw_sources[0])
         writer.set_metadata({"events": records, "selection": selection.as_dict(), "raw": raw})
+
+
+def add_event(writer: ShardWriter, hits: Hits, truth: Truth) -> dict[str, object]:
+    """Write an event to a shard. Returns its record: what the index and the manifest need of it."""
+    vz = vertex_positions(truth.particles)
+    sums = [len(vz), math.fsum(vz), math.fsum(vz**2)]
+    return {"event_id": hits.event_id, "n_hits": len(hits), "sha256": writer.add(hits, truth), "vertex_z": sums}
 
 
 def write_index(

@@ -1,0 +1,21 @@
+"""Write the index and the manifest of a data set of sub-events."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(inputs, out, params):
+    from trackbench.data.subevents import write_subevent_index
+    from trackbench.evaluation.selection import TruthSelection
+
+    selection = TruthSelection(**params.selection)
+    fields = {"source": params.source, "seed": params.seed, "truth_selection": selection.as_dict()}
+    write_subevent_index(inputs.hits, inputs.parents, out.index, out.manifest, fields, selection.selected)
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input, snakemake.output, snakemake.params)
