@@ -41,6 +41,7 @@ def test_overlap_shows_the_tracker_more_hits_but_labels_each_once():
     tracker = SameSector()
     labels = SectoredTracker(tracker, 3, overlap=0.25).reconstruct(hits)
     assert sum(tracker.seen) > 1.2 * len(hits)
+    # Sectors that share less than half of their hits are not joined.
     assert len(set(labels)) == 3
 
 
@@ -74,20 +75,32 @@ def test_candidates_left_to_the_neighbour_lose_their_parameters_too():
     assert rows_by_track(tracks, hits.hit_id) == rows_by_track(expected, hits.hit_id)
 
 
-def test_parameters_of_a_cut_candidate_are_those_of_the_hits_seen():
+def test_candidates_across_a_border_are_united_and_keep_the_parameters_of_the_largest_part():
     hits, _ = toy_event(n_tracks=60)
-    tracks = SectoredTracker(ToyFitter(), 3, overlap=0.25).reconstruct_tracks(hits)  # borders inside bins
+    sectored = SectoredTracker(ToyFitter(), 3, overlap=0.25)  # borders inside bins, which are seen whole
+    tracks = sectored.reconstruct_tracks(hits)
     assert_valid(tracks, len(hits))
+    # The overlap ends inside bins too, so parts of a bin exist: the whole one is larger and is kept.
+    expected = ToyFitter().reconstruct_tracks(hits)
+    assert rows_by_track(tracks, hits.hit_id) == rows_by_track(expected, hits.hit_id)
     number = bin_of(hits)
     for label, row in enumerate(tracks.parameters.values):
-        assert np.unique(number[tracks.labels == label]).size == 1
         own = number[tracks.labels == label][0]
         assert row[2] == (own + 0.5) / N_BINS * 2 * np.pi - np.pi
-        assert row[4] == 1 / (number == own).sum()  # a bin is seen whole, if not kept whole
-    sector = ((phi_of(hits) + np.pi) / (2 * np.pi) * 3).astype(int)
-    large = np.bincount(number)[number] >= 2
-    pieces = set(zip(number[large], sector[large], strict=True))
-    assert len(tracks.parameters) == len(pieces) > np.unique(number[large]).size
+        assert row[4] == 1 / (number == own).sum()
+
+
+def test_without_overlap_candidates_stay_cut_and_parameters_are_those_of_the_hits_seen():
+    hits, _ = toy_event(n_tracks=60)
+    tracks = SectoredTracker(ToyFitter(), 3).reconstruct_tracks(hits)
+    assert_valid(tracks, len(hits))
+    number, sector = bin_of(hits), ((phi_of(hits) + np.pi) / (2 * np.pi) * 3).astype(int)
+    pieces, count = np.unique(np.stack([number, sector]), axis=1, return_counts=True)
+    assert len(tracks.parameters) == np.count_nonzero(count >= 2)
+    for label, row in enumerate(tracks.parameters.values):
+        assert np.unique(sector[tracks.labels == label]).size == 1
+        assert row[4] == 1 / (tracks.labels == label).sum()
+    assert pieces.shape[1] > np.unique(number).size
 
 
 def test_sectors_without_hits_and_events_without_hits():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from trackbench.data.hits import Hits
-from trackbench.data.sectors import merge_labels, phi_sectors
+from trackbench.data.sectors import phi_sectors, stitch_labels
 from trackbench.data.tracks import TrackParameters, Tracks
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker
 
@@ -14,9 +14,10 @@ class SectoredTracker:
     tracker: the tracker to run in each sector
     n_sectors: number of sectors of equal angle
     overlap: each sector is enlarged on both sides by this fraction of its width
-    A hit takes its label from the sector it belongs to; tracks across a border stay cut, and metrics
-    still count the particle's hits in the full event. The parameters of a candidate are those fitted to
-    all of its hits that the sector saw, overlap included.
+    A hit takes its label from the sector it belongs to. Candidates of two sectors that are mostly the same hits of
+    their overlap are one (``data.sectors.stitch_labels``); without overlap tracks across a border stay cut. Metrics
+    count the particle's hits in the full event. The parameters of a candidate are those fitted to all hits that a
+    sector saw of it, overlap included; a united one has those of its part with most hits.
     """
 
     def __init__(self, tracker: TrackerBase, n_sectors: int, overlap: float = 0.0):
@@ -34,13 +35,10 @@ class SectoredTracker:
         """Labels and parameters as ``TrackerBase.reconstruct_tracks`` gives them."""
         sectors = phi_sectors(hits, self.n_sectors, "angle", self.overlap)
         found = [self.tracker.reconstruct_tracks(sector.hits, timer) for sector in sectors]
-        labels = merge_labels(sectors, [tracks.labels for tracks in found], len(hits))
-        # Candidates with all their hits in an overlap are the neighbour's business: their labels are gone.
-        assigned = labels >= 0
-        kept, labels[assigned] = np.unique(labels[assigned], return_inverse=True)
+        labels, rows = stitch_labels(sectors, [tracks.labels for tracks in found], len(hits))
         fitted = [tracks.parameters for tracks in found if tracks.parameters is not None]
         # A sector without hits has no parameters, and neither candidates that would need them.
-        return Tracks(labels, TrackParameters.concatenate(fitted).take(kept) if fitted else None)
+        return Tracks(labels, TrackParameters.concatenate(fitted).take(rows) if fitted else None)
 
 
 def build_sectored(

@@ -71,7 +71,7 @@ def merge_labels(sectors: Sequence[Sector], labels: Sequence[np.ndarray], n_hits
 
     labels: per sector (m,) int, negative = unassigned; n_hits: number of hits of the event
     Returns (n_hits,) int64, labels of different sectors made different, -1 = unassigned or padding.
-    Tracks that cross a border stay cut.
+    Tracks that cross a border stay cut; with an overlap ``stitch_labels`` joins them.
     """
     merged = np.full(n_hits, -1, dtype=np.int64)
     offset = 0
@@ -81,6 +81,60 @@ def merge_labels(sectors: Sequence[Sector], labels: Sequence[np.ndarray], n_hits
         merged[sector.index[sector.core]] = shifted[sector.core]
         offset += int(found.max(initial=-1)) + 1
     return merged
+
+
+def stitch_labels(
+    sectors: Sequence[Sector], labels: Sequence[np.ndarray], n_hits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join labels found in overlapping sectors: clusters of two sectors that are mostly the same hits become one.
+
+    labels: per sector (m,) int, negative = unassigned; n_hits: number of hits of the event
+    Two clusters must share more than half of the hits of the smaller one, all hits its sector saw counted, overlap
+    included. Whatever is linked this way, also through a third cluster, is united. Each hit then takes the label
+    from the sector it is core in, which is the one with the nearest centre.
+    Returns (n_hits,) int64, 0, 1, ..., -1 = unassigned or padding, and (k,) int64: for each of these labels its
+    largest part (of equal ones that of the first sector), a number in the labels of all sectors one after the
+    other, each shifted by the largest label + 1 of those before.
+    Without overlap nothing is united. Cost O(n_sectors^2 + n log n) for n hits seen by the sectors.
+    """
+    found = [np.asarray(part, dtype=np.int64) for part in labels]
+    sizes = [np.bincount(part[part >= 0], minlength=part.max(initial=-1) + 1) for part in found]
+    offsets = np.concatenate([[0], np.cumsum([len(size) for size in sizes])]).astype(np.int64)
+    root = np.arange(offsets[-1])
+    for i, j in itertools.combinations(range(len(sectors)), 2):
+        shared = _shared_hits(sectors[i], found[i], sectors[j], found[j])
+        smaller = np.minimum(sizes[i][shared[0]], sizes[j][shared[1]])
+        # Counting only hits that both saw as the smaller one's would let a single stray hit unite two tracks.
+        for a, b in shared[:2, 2 * shared[2] > smaller].T:
+            first, second = _find(root, a + offsets[i]), _find(root, b + offsets[j])
+            root[max(first, second)] = min(first, second)
+    root = np.array([_find(root, number) for number in range(len(root))], dtype=np.int64)
+    size = np.concatenate(sizes)
+    ascending = np.lexsort((-np.arange(len(size)), size))  # of equal ones the first comes last
+    largest = np.empty(len(root), dtype=np.int64)
+    largest[root[ascending]] = ascending
+    merged = merge_labels(sectors, found, n_hits)
+    assigned = merged >= 0
+    kept, merged[assigned] = np.unique(root[merged[assigned]], return_inverse=True)
+    return merged, largest[kept]
+
+
+def _shared_hits(first: Sector, labels: np.ndarray, second: Sector, others: np.ndarray) -> np.ndarray:
+    """Clusters of two sectors that share hits: (3, k) int64, label in the first, in the second, hits shared."""
+    _, at_first, at_second = np.intersect1d(first.index, second.index, assume_unique=True, return_indices=True)
+    a, b = labels[at_first], others[at_second]
+    both = (a >= 0) & (b >= 0)
+    width = b.max(initial=0) + 1
+    pairs, shared = np.unique(a[both] * width + b[both], return_counts=True)
+    return np.stack([*np.divmod(pairs, width), shared])
+
+
+def _find(root: np.ndarray, number: int) -> int:
+    """Follow the links of the union-find forest to the root, halving the path on the way."""
+    while root[number] != number:
+        root[number] = root[root[number]]
+        number = int(root[number])
+    return int(number)
 
 
 def _by_angle(phi: np.ndarray, n_sectors: int, overlap: float):
