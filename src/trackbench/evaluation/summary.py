@@ -79,7 +79,8 @@ def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-
         [latex_text(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), latex_text(_selection(quoted, name))]
         for name in _quoted_names(quoted)
     ]
-    body = [latex_row(["Tracker", *(latex_text(c.heading) for c in COLUMNS), "Selection"]), r"\midrule", *map(latex_row, rows)]
+    head = latex_row(["Tracker", *(latex_text(c.heading) for c in COLUMNS), "Selection"])
+    body = [head, r"\midrule", *map(latex_row, rows)]
     if quoted_rows:
         body += [r"\midrule", *map(latex_row, quoted_rows)]
     # Caveats of each number would fill a page: they stand in the Markdown summary and the long table.
