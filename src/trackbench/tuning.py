@@ -31,7 +31,8 @@ def tune(
 ) -> dict:
     """Find the settings with the highest pooled metric; equal ones: fewer fakes, then first tried.
 
-    name: tracker; its ``search_space`` (option -> values) is searched exhaustively. Where the tracker names
+    name: tracker; its ``search_space`` (option -> values) is searched exhaustively, or what ``space_to_tune`` of the
+        tracker leaves of it beside the given settings. Where the tracker names
         ``search_groups`` of options that act on different hits, one group is searched after the other, the
         earlier ones at their best, which replaces the product of their sizes by the sum
     base_settings: options that are given and therefore not tuned
@@ -51,7 +52,7 @@ def tune(
     if max_settings is not None and max_settings < 1:
         raise ConfigError(describe("max_settings", f"value {max_settings}", "at least 1"))
     base, tracker = dict(base_settings or {}), load_module(name).Tracker
-    space = {option: values for option, values in tracker.search_space.items() if option not in base}
+    space = {option: values for option, values in tracker.space_to_tune(base).items() if option not in base}
     groups = _groups(space, getattr(tracker, "search_groups", ()))
     limits = _limits([_size(space, group) for group in groups], max_settings)
     settings, scan, best = base, [], None

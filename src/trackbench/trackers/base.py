@@ -62,6 +62,11 @@ class TrackerBase(ABC):
         self.config = config
         self.seed = seed
 
+    @classmethod
+    def space_to_tune(cls, settings: dict) -> dict[str, tuple]:
+        """Part of ``search_space`` that matters beside the given settings; by default all of it."""
+        return cls.search_space
+
     @abstractmethod
     def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray | Tracks:
         """Find tracks among real hits, sorted by hit_id, at least one. Implemented by each tracker.

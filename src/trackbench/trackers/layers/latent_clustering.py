@@ -29,7 +29,8 @@ def cluster_points(
     method: "hdbscan" in Euclidean distance of the vectors as they are; "dbscan_cosine" and "greedy_cosine" in the
         angle between vectors, where one of length 0 has none and stays unassigned
     min_cluster_size: hits a cluster must have, >= 2, for all methods
-    min_samples: hits that make a point a core point, itself counted (HDBSCAN and DBSCAN), >= 1
+    min_samples: hits that make a core point, itself counted (DBSCAN); neighbours that the density at a hit is
+        measured by, itself not counted (HDBSCAN), >= 1
     eps: largest cosine distance 1 - cos of neighbours (DBSCAN), in (0, 2)
     similarity: smallest cosine of a hit with the seed of its cluster (greedy), in (-1, 1)
     max_size: most hits of a cluster, the most similar ones (greedy), 0 = no limit
@@ -37,7 +38,8 @@ def cluster_points(
     Raises ConfigError for a wrong setting, InputError for points that are not finite.
     Cost: HDBSCAN and DBSCAN about O(n log n) in few dimensions, greedy O(n^2 d).
     """
-    check_settings(method, min_cluster_size, min_samples, eps, similarity, max_size)
+    sizes = {"min_cluster_size": min_cluster_size, "min_samples": min_samples, "max_size": max_size}
+    check_settings("clustering", {"method": method, "eps": eps, "similarity": similarity, **sizes})
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise InputError(describe("latent vectors", f"shape {points.shape}, or not finite", "(n, d) finite numbers"))
@@ -86,20 +88,20 @@ def cluster_within(
     return labels
 
 
-def check_settings(
-    method: str, min_cluster_size: int, min_samples: int, eps: float, similarity: float, max_size: int
-) -> None:
-    """Raise ConfigError for settings that ``cluster_points`` refuses."""
-    for name, value, good, expected in (
-        ("method", method, method in METHODS, "one of " + ", ".join(METHODS)),
-        ("min_cluster_size", min_cluster_size, min_cluster_size >= 2, ">= 2"),
-        ("min_samples", min_samples, min_samples >= 1, ">= 1"),
-        ("eps", eps, 0 < eps < 2, "in (0, 2)"),
-        ("similarity", similarity, -1 < similarity < 1, "in (-1, 1)"),
-        ("max_size", max_size, max_size == 0 or max_size >= min_cluster_size, "0 or >= min_cluster_size"),
-    ):
-        if not good:
-            raise ConfigError(describe(f"clustering.{name}", f"value {value!r}", expected))
+def check_settings(where: str, settings: dict) -> None:
+    """Raise ConfigError for values that ``cluster_points`` refuses. where: what they are settings of."""
+    good = {
+        "method": (lambda value: value in METHODS, "one of " + ", ".join(METHODS)),
+        "min_cluster_size": (lambda value: value >= 2, ">= 2"),
+        "min_samples": (lambda value: value >= 1, ">= 1"),
+        "eps": (lambda value: 0 < value < 2, "in (0, 2)"),
+        "similarity": (lambda value: -1 < value < 1, "in (-1, 1)"),
+        "max_size": (lambda value: value == 0 or value >= 2, "0 or >= 2"),
+    }
+    for name, value in settings.items():
+        accepted, expected = good[name]
+        if not accepted(value):
+            raise ConfigError(describe(f"{where}.{name}", f"value {value!r}", expected))
 
 
 def _hdbscan(points: np.ndarray, min_cluster_size: int, min_samples: int) -> np.ndarray:
