@@ -28,6 +28,8 @@ ALLOWED = {
     "runner": {"errors", "files", "machine", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
     "tiling": {"errors", "data", "trackers"},
+    "predictions": {"errors", "files", "data", "trackers", "training"},
+    "track_latency": {"errors", "machine", "data", "trackers"},
     "sectored": {"data", "trackers"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "digest": set(),
