@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 
 from trackbench.errors import ConfigError, describe
+from trackbench.trackers.layers.network_config import NetworkConfig
 
-TASKS = ("encreg", "enccla", "joint", "contrastive")
+# Task -> heads it needs; the other heads must be absent, except the regression beside the embedding.
+TASKS = {
+    "encreg": ("targets",),
+    "enccla": ("classes",),
+    "joint": ("targets", "classes", "classifier_layers"),
+    "contrastive": ("embedding",),
+}
 SCHEDULES = ("constant", "cosine", "one_cycle")
 
 
@@ -13,19 +20,23 @@ class LossConfig:
     """What a task minimises, and how its training events are varied.
 
     regression: "mse" (published) or "smooth_l1"
-    rotate: turn each training event by a random azimuth; flip: mirror it at z = 0 with probability 1/2
+    rotate: turn each training event by a random azimuth; flip: mirror it at z = 0 with probability 1/2;
+        mirror: mirror it at y = 0, charges reversed, with probability 1/2
     n_phi, n_theta, n_p: quantile bins of EncCla; with two charges 2 n_phi n_theta n_p classes
     classification_weight: of the cross-entropy in the joint model
+    regression_weight: of the regression beside the contrastive loss, if the network has that head
     temperature: of the InfoNCE loss, > 0; pt_min: hits of slower particles are no anchors [GeV]
     """
 
     regression: str = "mse"
     rotate: bool = False
     flip: bool = False
+    mirror: bool = False
     n_phi: int = 30
     n_theta: int = 30
     n_p: int = 3
     classification_weight: float = 0.3
+    regression_weight: float = 1.0
     temperature: float = 0.05
     pt_min: float = 0.0
 
@@ -33,7 +44,7 @@ class LossConfig:
         _require("loss.regression", self.regression, self.regression in ("mse", "smooth_l1"), "mse or smooth_l1")
         for name in ("n_phi", "n_theta", "n_p"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        for name in ("classification_weight", "pt_min"):
+        for name in ("classification_weight", "regression_weight", "pt_min"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
         _require("loss.temperature", self.temperature, self.temperature > 0, "> 0")
 
@@ -47,18 +58,21 @@ class LossConfig:
 class TrainingConfig:
     """The training loop. Published EncReg: Adam 1e-3, constant, batch 64, early stop after 50 epochs.
 
-    steps: optimiser steps, >= 1; batch_size: events per step, >= 1
-    learning_rate: peak, > 0; schedule: "constant", "cosine" (to 0) or "one_cycle"; warmup: steps of linear rise
+    steps: optimiser steps, >= 1; batch_size: largest number of events per step, >= 1
+    shard_buffer: files of the sample whose events are mixed, and held in memory, at a time, >= 1
+    learning_rate: peak, > 0; schedule: "constant", "cosine" (to 0) or "one_cycle" (up from 1/25, down to about 0)
+    warmup: steps of the rise, < steps; linear, but half a cosine in one_cycle, where 0 means 30 % of the steps
     weight_decay: of AdamW, >= 0 (0 makes it Adam); clip: largest norm of the gradient, 0 = no limit
-    validate_every: steps between validations; the weights of the best one are kept
-    patience: stop after so many validations without improvement, 0 = never
-    checkpoint_every: steps between checkpoints
+    validate_every: steps between validations, also after the last step; the weights of the best one are kept
+    patience: stop after so many validations in a row without a new best one, 0 = never
+    checkpoint_every: steps between saved states, from which a stopped training goes on
     device: "auto", "cpu" or "cuda"; amp: bfloat16 autocast on CUDA
     label: shown with every result of the model, such as "demo" for one trained for minutes
     """
 
     steps: int = 1000
     batch_size: int = 64
+    shard_buffer: int = 4
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warmup: int = 0
@@ -72,13 +86,37 @@ class TrainingConfig:
     label: str = ""
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "shard_buffer", "validate_every", "checkpoint_every"):
             _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("warmup", "weight_decay", "clip", "patience"):
             _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        _require("training.warmup", self.warmup, self.warmup < self.steps, f"< steps = {self.steps}")
         _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
         _require("training.schedule", self.schedule, self.schedule in SCHEDULES, "one of " + ", ".join(SCHEDULES))
         _require("training.device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+
+
+def check_task(kind: str, network: NetworkConfig, loss: LossConfig) -> None:
+    """Raise ConfigError unless the network has the heads of task ``kind`` and as many classes as the loss."""
+    _require("model.task", kind, kind in TASKS, "one of " + ", ".join(TASKS))
+    present = {
+        "targets": network.targets != "none",
+        "classes": network.classes > 0,
+        "classifier_layers": network.classifier_layers > 0,
+        "embedding": network.embedding > 0,
+    }
+    for name, there in present.items():
+        if (kind, name) == ("contrastive", "targets"):
+            continue
+        value, needed = getattr(network, name), name in TASKS[kind]
+        if there != needed:
+            none = "'none'" if name == "targets" else "0"
+            expected = f"{'not ' if needed else ''}{none} for task {kind}"
+            raise ConfigError(describe(f"network.{name}", f"value {value!r}", expected, "or choose another task"))
+    if network.classes and network.classes != loss.n_classes:
+        expected = f"{loss.n_classes} = 2 n_phi n_theta n_p of the loss"
+        remedy = "change network.classes or the numbers of bins"
+        raise ConfigError(describe("network.classes", f"value {network.classes}", expected, remedy))
 
 
 def _require(where: str, value: object, good: bool, expected: str) -> None:
