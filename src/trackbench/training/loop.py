@@ -1,0 +1,302 @@
+"""The training loop of every learned tracker: plain PyTorch, resumable bit for bit on a CPU.
+
+Randomness keeps no state: before each step torch is seeded by (seed, step), the variation of events draws from
+(seed, step), and the order of events is a function of (seed, epoch). A saved state is therefore model, optimiser, step,
+best weights and history, and a training resumed at any step computes what it would have computed.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from trackbench.errors import TrackbenchError, describe
+from trackbench.training.checkpoint import RunFolder
+from trackbench.training.config import TrainingConfig
+from trackbench.training.schedule import learning_rate
+from trackbench.training.sitting import (
+    Reporter,
+    Stop,
+    choose_device,
+    device_name,
+    prepared_batches,
+    reproducible,
+    stop_signals,
+)
+
+if TYPE_CHECKING:
+    from trackbench.training.stream import EventStream
+    from trackbench.training.tasks import Task
+
+logger = logging.getLogger(__name__)
+
+# Columns of the history that differ from one training to its repetition.
+TIME_COLUMNS = ("events_per_s", "seconds")
+_INITIAL, _STEP, _AUGMENT = 31, 32, 33  # keep streams of random numbers made of the same seed apart
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training gives.
+
+    network: with the weights of the best validation, on the CPU, in evaluation mode
+    history: one row per validation: step, epoch, learning_rate, gradient_norm, train_TERM (mean since the row before),
+        val_TERM, train_total, val_total and ``TIME_COLUMNS``
+    steps: steps done; best_step, best_loss: of the best validation; seconds: all sittings together
+    device: such as "cpu"; parameters: number of trained weights
+    """
+
+    network: nn.Module
+    history: pd.DataFrame
+    steps: int
+    best_step: int
+    best_loss: float
+    seconds: float
+    device: str
+    parameters: int
+
+
+@dataclass
+class _Progress:
+    """What changes while training; all of it is in the saved state.
+
+    step: steps done; rows: history; sums: of each quantity since the last row; seconds: all sittings together
+    best: weights of the best validation
+    """
+
+    step: int = 0
+    rows: list[dict] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    best: dict | None = None
+
+
+def train(
+    task: "Task",
+    train_stream: "EventStream",
+    val_stream: "EventStream",
+    config: TrainingConfig,
+    folder: str | os.PathLike,
+    identity: Mapping | None = None,
+) -> TrainedModel:
+    """Train ``task``, or go on with a training that was stopped, and return the best weights.
+
+    train_stream: its seed is that of the whole training; val_stream: validated as a whole
+    folder: holds the lock and the saved state, which stays there; identity: see ``RunFolder``
+    Raises ConfigError if the saved state is of another configuration or the device is not there, InputError if it is
+    damaged or another training uses the folder, TrackbenchError if the loss is not finite or a signal asks to stop.
+    Threads are those the caller has set; other numbers of threads may give other last bits.
+    """
+    with RunFolder(folder, identity or {}) as run:
+        return Trainer(task, train_stream, val_stream, config, run).train()
+
+
+class Trainer:
+    """One training in a locked folder. Arguments: see ``train``; run: the folder, entered."""
+
+    def __init__(self, task: "Task", train_stream, val_stream, config: TrainingConfig, run: RunFolder):
+        self.task, self.config, self.run = task, config, run
+        self.train_stream, self.val_stream = train_stream, val_stream
+        self.seed = train_stream.seed
+        self.device = choose_device(config.device)
+        self.progress = _Progress()
+        self.network: nn.Module
+        self.optimizer: torch.optim.Optimizer
+
+    def train(self) -> TrainedModel:
+        """Train to the end, or to the signal that stops it. See ``train``."""
+        with reproducible(self.device):
+            self._set_up(self.run.load())
+            with stop_signals() as stop:
+                self._go_on(stop)
+        progress = self.progress
+        self.network.load_state_dict(progress.best)
+        best = _best_row(progress.rows)
+        return TrainedModel(
+            network=self.network.cpu().eval(),
+            history=pd.DataFrame(progress.rows),
+            steps=progress.step,
+            best_step=best["step"],
+            best_loss=best["val_total"],
+            seconds=progress.seconds,
+            device=device_name(self.device),
+            parameters=sum(p.numel() for p in self.network.parameters() if p.requires_grad),
+        )
+
+    def _set_up(self, state: dict | None) -> None:
+        if state is None:
+            self.task.fit(self.train_stream.events())
+        else:
+            self.task.load_constants(state["constants"])
+        torch.manual_seed(_torch_seed(self.seed, _INITIAL, 0))
+        self.network = self.task.build().to(self.device)
+        weights = [p for p in self.network.parameters() if p.requires_grad]
+        # Without weight decay AdamW is Adam.
+        self.optimizer = torch.optim.AdamW(weights, self.config.learning_rate, weight_decay=self.config.weight_decay)
+        if state is not None:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = _Progress(**state["progress"])
+            self._say_resumed(state["computed_with"])
+
+    def _say_resumed(self, before: dict) -> None:
+        logger.info("going on from step %d of %d", self.progress.step, self.config.steps)
+        if before != self._computed_with():
+            now = self._computed_with()
+            logger.warning("begun with %s, now %s: the last bits of the result may differ", before, now)
+
+    def _computed_with(self) -> dict:
+        return {"device": self.device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+    def _go_on(self, stop: "Stop") -> None:
+        """Alternate steps, validations and checkpoints until done."""
+        progress, config = self.progress, self.config
+        saved = progress.step
+        clock, before = time.perf_counter(), progress.seconds
+        with Reporter(config.steps, progress.step) as report, contextlib.ExitStack() as stack:
+            steps = range(progress.step, config.steps)
+            batches = prepared_batches(self._batch, steps, ahead=self.device.type == "cuda")
+            stack.callback(batches.close)
+            while True:
+                progress.seconds = before + time.perf_counter() - clock
+                if self._must_validate():
+                    self._validate(stop)
+                done = self._is_done()
+                if stop.name or done or progress.step - saved >= config.checkpoint_every:
+                    self._save()
+                    saved = progress.step
+                if done:
+                    return
+                if stop.name:
+                    what = f"stopped by {stop.name} at step {progress.step} of {config.steps}, saved"
+                    raise TrackbenchError(describe("training", what, "", "run again to resume"))
+                self._step(next(batches))
+                report(progress.step, progress.rows)
+
+    def _batch(self, step: int):
+        """Batch of a step, from 0, with its number of events."""
+        events = self.train_stream.batch(step)
+        return self.task.collate(events, np.random.default_rng([self.seed, _AUGMENT, step])), len(events)
+
+    def _step(self, prepared) -> None:
+        batch, n_events = prepared
+        progress, begin = self.progress, time.perf_counter()
+        rate = learning_rate(progress.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(_torch_seed(self.seed, _STEP, progress.step))
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._losses(batch)
+        torch.stack(list(terms.values())).sum().backward()
+        weights = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
+        values = dict(zip([*terms, "gradient norm"], torch.stack([*terms.values(), norm]).tolist(), strict=True))
+        self._require_finite(values, progress.step + 1)
+        self.optimizer.step()
+        norm = values.pop("gradient norm")
+        self._add({f"train_{name}": value for name, value in values.items()})
+        self._add({"gradient_norm": norm, "steps": 1, "events": n_events, "seconds": time.perf_counter() - begin})
+        progress.step += 1
+
+    def _losses(self, batch) -> dict[str, torch.Tensor]:
+        amp = self.config.amp and self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
+            terms = self.task.losses(self.network, batch.to(self.device))
+        return {name: term.float() for name, term in terms.items()}
+
+    def _require_finite(self, values: dict[str, float], step: int) -> None:
+        """Raise unless all values of step ``step``, from 1, are finite."""
+        if all(map(math.isfinite, values.values())):
+            return
+        printed = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+        rate = learning_rate(step - 1, self.config)
+        what = f"not finite at step {step} of {self.config.steps}: {printed}, learning rate {rate:.4g}"
+        remedy = "the last saved state stays; lower training.learning_rate or set training.clip, and train anew"
+        raise TrackbenchError(describe("training loss", what, "", remedy))
+
+    def _add(self, values: dict[str, float]) -> None:
+        sums = self.progress.sums
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value
+
+    def _must_validate(self) -> bool:
+        progress = self.progress
+        due = progress.step % self.config.validate_every == 0 or progress.step == self.config.steps
+        return progress.step > 0 and due and (not progress.rows or progress.rows[-1]["step"] != progress.step)
+
+    def _validate(self, stop: "Stop") -> None:
+        """Add a row to the history; nothing if a signal comes meanwhile: the validation is then done on resuming."""
+        sums: dict[str, float] = {}
+        self.network.eval()
+        with torch.no_grad():
+            for events in self.val_stream.ordered():
+                if stop.name:
+                    return
+                terms = self._losses(self.task.collate(events, None))
+                for name, value in zip(terms, torch.stack(list(terms.values())).tolist(), strict=True):
+                    sums[name] = sums.get(name, 0.0) + len(events) * value
+        means = {name: total / self.val_stream.n_events for name, total in sums.items()}
+        self._require_finite({f"validation {name}": value for name, value in means.items()}, self.progress.step)
+        self.progress.rows.append(self._row(means))
+        self.progress.sums = {}
+        if _best_row(self.progress.rows) is self.progress.rows[-1]:
+            self.progress.best = {
+                name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
+            }
+
+    def _row(self, validation: dict[str, float]) -> dict[str, float]:
+        progress, sums = self.progress, dict(self.progress.sums)
+        steps, events, seconds = sums.pop("steps"), sums.pop("events"), sums.pop("seconds")
+        means = {name: total / steps for name, total in sums.items()}
+        train = [value for name, value in means.items() if name.startswith("train_")]
+        return {
+            "step": progress.step,
+            "epoch": self.train_stream.epoch(progress.step - 1),
+            "learning_rate": learning_rate(progress.step - 1, self.config),
+            **means,
+            "train_total": sum(train),
+            **{f"val_{name}": value for name, value in validation.items()},
+            "val_total": sum(validation.values()),
+            "events_per_s": events / max(seconds, 1e-9),
+            "seconds": progress.seconds,
+        }
+
+    def _is_done(self) -> bool:
+        progress, patience = self.progress, self.config.patience
+        if self._must_validate():  # put off by a signal
+            return False
+        if progress.step >= self.config.steps:
+            return True
+        since = 0
+        if patience and progress.rows:
+            since = len(progress.rows) - 1 - progress.rows.index(_best_row(progress.rows))
+        return bool(patience) and since >= patience
+
+    def _save(self) -> None:
+        progress = self.progress
+        state = {
+            "constants": self.task.constants(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(progress),
+            "computed_with": self._computed_with(),
+        }
+        self.run.save(state, pd.DataFrame(progress.rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _best_row(rows: list[dict]) -> dict:
+    return min(rows, key=lambda row: row["val_total"])  # the first of equal ones
+
+
+def _torch_seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])

@@ -1,0 +1,135 @@
+"""Train one model on one prepared sample: settings, streams, loop, and the three files that are kept."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from trackbench.errors import ConfigError, InputError, describe
+from trackbench.files import write_json, write_text
+from trackbench.machine import machine_facts, versions
+from trackbench.settings import build_dataclass
+from trackbench.trackers.layers.network_config import NetworkConfig
+from trackbench.training.checkpoint import RunFolder, config_hash
+from trackbench.training.config import LossConfig, TrainingConfig
+from trackbench.training.loop import TrainedModel, Trainer
+from trackbench.training.stream import EventStream
+from trackbench.training.tasks import Task, make_task
+
+BLOCKS = {"network": NetworkConfig, "loss": LossConfig, "training": TrainingConfig}
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train.
+
+    kind: of task, one of ``training.config.TASKS``
+    blocks: "network", "loss" and "training" -> settings, as the configuration gives them; what is left out has its
+        default
+    seed: of everything random; threads: used by PyTorch
+    model, set_name: names shown with the results; code: digest of the code, if the caller knows it
+    """
+
+    kind: str
+    blocks: Mapping[str, Mapping] = field(default_factory=dict)
+    seed: int = 0
+    threads: int = 1
+    model: str = ""
+    set_name: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where it goes: the weights a tracker loads (.pt), history of the losses (.csv), facts (.json).
+
+    folder: of the resumable state while training; empty but for a lock file afterwards
+    """
+
+    weights: str | os.PathLike
+    history: str | os.PathLike
+    facts: str | os.PathLike
+    folder: str | os.PathLike
+
+
+def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: TrainingJob, files: TrainingFiles) -> dict:
+    """Train on the training split of a prepared sample, or go on where an earlier call was stopped.
+
+    index, manifest: of the sample; its validation split decides which weights are kept
+    Returns what the facts file holds. The weights file has the part of it that two equal trainings share.
+    Raises ConfigError for unknown or wrong settings and for a state of other settings, InputError for a damaged sample
+    or state or a folder in use, TrackbenchError for a loss that is not finite and when a signal stops the training.
+    """
+    settings = build_settings(job.blocks)
+    task = make_task(job.kind, settings["network"], settings["loss"])
+    config = settings["training"]
+    torch.set_num_threads(job.threads)
+    streams = [
+        EventStream(index, split, config.batch_size, job.seed, config.shard_buffer) for split in ("train", "val")
+    ]
+    identity = _identity(job, settings, manifest, streams)
+    with RunFolder(files.folder, identity) as run:
+        model = Trainer(task, *streams, config, run).train()
+        facts = _write(task, model, {**_facts(job, config, model, streams), **_origin(identity)}, job, files)
+        run.clear()
+    return facts
+
+
+def build_settings(blocks: Mapping[str, Mapping]) -> dict:
+    """Return block -> its dataclass. Raises ConfigError for an unknown block, key or wrong value."""
+    unknown = sorted(set(blocks) - set(BLOCKS))
+    if unknown:
+        raise ConfigError(describe(f"training settings: {unknown[0]}", "unknown block", ", ".join(BLOCKS)))
+    return {name: build_dataclass(cls, name, blocks.get(name)) for name, cls in BLOCKS.items()}
+
+
+def _identity(job: TrainingJob, settings: dict, manifest: str | os.PathLike, streams: list[EventStream]) -> dict:
+    """Everything that decides the result; a state is refused if any of it changed."""
+    identity = {"task": job.kind, "seed": job.seed, "code": job.code, "data": _data_hash(manifest)}
+    identity |= {name: asdict(value) for name, value in settings.items()}
+    return identity | {"events": {stream.split: stream.digest for stream in streams}}
+
+
+def _data_hash(manifest: str | os.PathLike) -> str:
+    try:
+        return json.loads(Path(manifest).read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"cannot be read ({type(error).__name__}: {error})"
+        raise InputError(describe(manifest, what, "the manifest of a prepared sample", "prepare it again")) from error
+
+
+def _origin(identity: dict) -> dict:
+    return {"data_sha256": identity["data"], "config_hash": config_hash(identity)}
+
+
+def _facts(job: TrainingJob, config: TrainingConfig, model: TrainedModel, streams: list[EventStream]) -> dict:
+    """What two equal trainings have in common."""
+    return {
+        "model": job.model,
+        "set": job.set_name,
+        "task": job.kind,
+        "label": config.label,
+        "seed": job.seed,
+        "steps": model.steps,
+        "best_step": model.best_step,
+        "validation_loss": model.best_loss,
+        "training_events": streams[0].n_events,
+        "validation_events": streams[1].n_events,
+        "parameters": model.parameters,
+    }
+
+
+def _write(task: Task, model: TrainedModel, facts: dict, job: TrainingJob, files: TrainingFiles) -> dict:
+    task.save(files.weights, model.network, facts)
+    write_text(files.history, model.history.to_csv(index=False, lineterminator="\n"))
+    measured = {"device": model.device, "threads": job.threads, "seconds": round(model.seconds, 3)}
+    measured |= {
+        "machine": machine_facts(),
+        "versions": versions(),
+        "settings": {k: dict(v) for k, v in job.blocks.items()},
+    }
+    write_json(files.facts, {**facts, **measured})
+    return {**facts, **measured}
