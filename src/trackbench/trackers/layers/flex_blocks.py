@@ -1,0 +1,71 @@
+"""Block masks for FlexAttention from counts of pairs per block, without ever evaluating all pairs at once.
+
+``create_block_mask`` of PyTorch holds S x S values for each event. Masks are remembered by what they hold, never by
+the place of a batch in the data: public code keys them on the loader's position, which is wrong once it shuffles.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trackbench.trackers.layers.mask_rules import Fields, Rule
+from trackbench.trackers.layers.network_config import MaskConfig
+
+BLOCK = 128  # side of the blocks that FlexAttention computes or skips as a whole
+KEPT = 16  # block masks kept for batches that come again, such as those of a validation
+
+_kept: OrderedDict[bytes, object] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class FlexBlocks:
+    """A mask as FlexAttention wants it.
+
+    block_mask: BlockMask of the sorted and padded hits
+    index: (B, T) int64, the hit at each sorted place, 0 in the padding to a multiple of ``BLOCK``
+    inverse: (B, S) int64, place of each hit; both None if sorting and padding would change nothing
+    """
+
+    block_mask: object
+    index: Tensor | None
+    inverse: Tensor | None
+
+
+def block_mask(config: MaskConfig, fields: Fields, rule: Rule, counts: Callable[[], Tensor]) -> object:
+    """BlockMask of sorted hits, the same object for the same content.
+
+    fields: what the rule compares, padded to a multiple of ``BLOCK``
+    counts: gives the allowed pairs of each block, (B, n, n)
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    key = _digest(config, fields)
+    if key not in _kept:
+        pairs = counts()
+        full = pairs == BLOCK * BLOCK
+        size = fields["valid"].shape[1]
+        _kept[key] = BlockMask.from_kv_blocks(
+            *_listed((pairs > 0) & ~full), *_listed(full), BLOCK_SIZE=BLOCK, mask_mod=rule, seq_lengths=(size, size)
+        )
+        if len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Number of marked key blocks of each query block, (B, 1, n), and their indices first, (B, 1, n, n); int32."""
+    blocks = blocks[:, None].int()
+    return blocks.sum(-1, dtype=torch.int32), blocks.argsort(dim=-1, descending=True, stable=True).int()
+
+
+def _digest(config: MaskConfig, fields: Fields) -> bytes:
+    found = hashlib.sha256(repr(config).encode())
+    for name, field in fields.items():
+        found.update(f"{name} {tuple(field.shape)} {field.dtype} {field.device}".encode())
+        found.update(field.cpu().contiguous().numpy().tobytes())
+    return found.digest()
