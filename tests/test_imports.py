@@ -32,6 +32,7 @@ ALLOWED = {
     "track_latency": {"errors", "machine", "data", "trackers"},
     "sectored": {"data", "trackers"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
+    "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
     "digest": set(),
     "jobs": {"errors"},
     "captions": {"data", "evaluation"},

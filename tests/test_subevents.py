@@ -27,7 +27,7 @@ from trackbench.evaluation.sample import Sample
 from trackbench.evaluation.selection import TruthSelection
 
 SMALL = SubeventConfig(2, 4, 100, draws=3, seed=5)
-ALL = TruthSelection(pt_min=0, eta_max=100, min_layers=0)
+ALL = TruthSelection(pt_min=0, eta_max=float("inf"), min_layers=0)
 
 
 def seen_ids(truth):
@@ -239,6 +239,7 @@ def test_manifest_is_that_of_a_sample(tmp_path):
     assert set(parent) - {"source"} <= set(manifest)
     assert manifest["sigma_z_measured"] == parent["sigma_z_measured"]
     assert manifest["sha256"] != parent["sha256"]
+    assert manifest["truth_selection"]["eta_max"] is None  # infinite, which JSON does not have
     assert manifest["n_events_per_split"] == {"train": 6, "val": 3, "test": 6}
     sample = Sample.load(index.with_name("manifest.json"))
     assert sample.n_test == 6 and not sample.truth_filter

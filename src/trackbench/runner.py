@@ -54,7 +54,7 @@ def run_tracker(
     """
     measurement = _Measurement(tracker)
     with atomic_path(out_tracks) as tracks_file, atomic_path(out_parameters) as parameters_file:
-        with _TracksWriter(tracks_file, parameters_file) as writer:
+        with TracksWriter(tracks_file, parameters_file) as writer:
             for hits in _hits_of(events):
                 if not measurement.timed_events:
                     measurement.warm_up(hits, warmup)
@@ -65,7 +65,7 @@ def run_tracker(
         write_json(out_run, {**_describe_run(tracker), **(facts or {}), "warmup": warmup, **measurement.summary()})
 
 
-class _TracksWriter:
+class TracksWriter:
     """Append the tracks and the parameters of one event after the other to two parquet files."""
 
     def __init__(self, tracks: Path, parameters: Path):

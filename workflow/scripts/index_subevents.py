@@ -13,7 +13,7 @@ def main(inputs, out, params):
     from trackbench.evaluation.selection import TruthSelection
 
     selection = TruthSelection(**params.selection)
-    fields = {"source": params.source, "seed": params.seed, "truth_selection": selection.as_dict()}
+    fields = {"source": params.source, "seed": params.config["seed"], "truth_selection": selection.as_dict()}
     write_subevent_index(inputs.hits, inputs.parents, out.index, out.manifest, fields, selection.selected)
 
 

@@ -77,8 +77,8 @@ class TruthSelection:
         return ", ".join(parts)
 
     def as_dict(self) -> dict:
-        """Return the fields as plain values, for manifests."""
-        return asdict(self)
+        """Return the fields as plain values, for manifests; no cut in eta is None, as JSON has no infinity."""
+        return asdict(self) | {"eta_max": None if math.isinf(self.eta_max) else self.eta_max}
 
 
 def _is_number(value: object, kinds: type | tuple) -> bool:
