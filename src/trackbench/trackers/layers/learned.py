@@ -1,0 +1,145 @@
+"""What learned trackers share: weights loaded once, hits to a batch, the network applied and timed.
+
+No torch at import: a tracker module imports this one, and listing trackers imports them all.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from trackbench.data.hits import Hits
+from trackbench.errors import ConfigError, describe
+from trackbench.trackers.base import Timer, TrackerBase, build_tracker
+from trackbench.trackers.layers.network_config import NetworkConfig
+
+if TYPE_CHECKING:
+    from trackbench.trackers.layers.network import HitNetwork, Outputs
+
+BACKENDS = ("auto", "sdpa", "varlen", "flex")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """The network, for every learned tracker.
+
+    checkpoint: path of the trained weights
+    backend: of attention: "auto", "sdpa", "varlen" or "flex"; all give the same tracks
+    device: "auto" (CUDA if there is one), "cpu" or "cuda"
+    """
+
+    checkpoint: str = ""
+    backend: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self):
+        self.require("backend", self.backend in BACKENDS, "one of " + ", ".join(BACKENDS))
+        self.require("device", self.device in DEVICES, "one of " + ", ".join(DEVICES))
+
+    def require(self, name: str, good: bool, expected: str) -> None:
+        """Raise ConfigError about option ``name`` unless ``good``."""
+        if not good:
+            module = type(self).__module__.rpartition(".")[2]
+            raise ConfigError(describe(f"trackers.{module}.{name}", f"value {getattr(self, name)!r}", expected))
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """Outputs of the network for one event as NumPy arrays: (n, .) float32 each, None without the head."""
+
+    latents: np.ndarray
+    parameters: np.ndarray | None
+    logits: np.ndarray | None
+    embedding: np.ndarray | None
+
+
+class LearnedTracker(TrackerBase):
+    """Base class: subclasses name the ``kinds`` of weights they can use and call ``apply_network``."""
+
+    # Kinds of weights files (``weights.KINDS``) the tracker can use.
+    kinds: ClassVar[tuple[str, ...]] = ()
+    precision: ClassVar[str] = "float32"
+
+    @cached_property
+    def device(self) -> str:
+        """Device the network runs on: "cpu" or "cuda"."""
+        return choose_device(self.config.device, type(self).__module__.rpartition(".")[2])
+
+    @cached_property
+    def network(self) -> "HitNetwork":
+        """The trained network on its device, loaded at the first use. Raises ConfigError without a checkpoint."""
+        return self.load_network(self.config.checkpoint, self.kinds)
+
+    def load_network(self, path: str, kinds: tuple[str, ...]) -> "HitNetwork":
+        """Read a network and put it on the device. Raises ConfigError for an empty path, InputError for a bad file."""
+        if not path:
+            name = type(self).__module__.rpartition(".")[2]
+            remedy = "train a model, or give its weights file: trackbench reconstruct --checkpoint FILE"
+            raise ConfigError(describe(f"trackers.{name}.checkpoint", "no trained weights", "a file", remedy))
+        from trackbench.trackers.layers.weights import load_weights
+
+        return load_weights(path, kinds)[0].to(self.device)
+
+    def apply_network(self, hits: Hits, timer: Timer) -> NetworkOutput:
+        """Apply the network to the hits of one event, all real.
+
+        Making the batch and copying it to the device is stage "features", the network alone is stage "network";
+        on CUDA each ends when the device has finished.
+        """
+        network = self.network
+        with timer.stage("features"):
+            clusters = projection_clusters(network.config, hits, self.seed)
+        found = self.run_network(network, [hits], timer, None if clusters is None else [clusters])
+        arrays = (None if values is None else values[0].float().cpu().numpy() for values in found)
+        return NetworkOutput(*arrays)
+
+    def run_network(
+        self, network: "HitNetwork", events: list[Hits], timer: Timer, clusters: list[np.ndarray] | None = None
+    ) -> "Outputs":
+        """Apply a network to several events side by side; the outputs stay on the device, padded."""
+        import torch
+
+        from trackbench.trackers.layers.batch import collate
+
+        with torch.inference_mode():
+            with timer.stage("features"):
+                batch = collate(events, clusters).to(self.device)
+                self._finish()
+            with timer.stage("network"):
+                found = network(batch, self.config.backend)
+                self._finish()
+        return found
+
+    def _finish(self) -> None:
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize()
+
+
+def choose_device(device: str, tracker: str) -> str:
+    """Resolve "auto"; raises ConfigError for "cuda" where there is none."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        where = f"trackers.{tracker}.device"
+        raise ConfigError(describe(where, "value 'cuda', and torch finds no CUDA device", "auto or cpu"))
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    return device
+
+
+def projection_clusters(config: NetworkConfig, hits: Hits, seed: int = 0) -> np.ndarray | None:
+    """Clusters of the surface projection that the attention mask of a network needs.
+
+    hits: of one event, all real
+    Returns (n,) int64, -1 = in none (hits outside the pixel volumes, noise of the clusterer); None if the mask is
+    of another kind.
+    """
+    mask = config.mask_config
+    if mask.kind != "cluster":
+        return None
+    return build_tracker(mask.clusterer, {}, seed).reconstruct(hits)

@@ -1,0 +1,117 @@
+"""The network of EncReg, EncCla and their relatives: hits in, per-hit parameters, classes or embeddings out.
+
+Source: EncReg and EncCla of "Trackformers", EPJC 85, 460 (2025), arXiv:2407.07179; the joint model is that of its
+second part, arXiv:2509.26411: the classifier sees each hit, its regressed parameters and a few free latents. Differs
+from them in: padding is known by the lengths, never by values; the input may be features of helices (``features``).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from trackbench.trackers.layers.batch import Batch
+from trackbench.trackers.layers.encoder import Encoder
+from trackbench.trackers.layers.features import HitFeatures
+from trackbench.trackers.layers.masks import AttentionMask
+from trackbench.trackers.layers.network_config import NetworkConfig
+
+N_PARAMETERS = 4
+
+
+class Outputs(NamedTuple):
+    """What the network says about each hit; values in the padding have no meaning but are finite.
+
+    latents: (B, S, width), last output of the (first) encoder
+    parameters: (B, S, 4): theta [rad], sin phi, cos phi, and charge or scaled q/pT; None without regression head
+    logits: (B, S, C), None without classification head
+    embedding: (B, S, E) of length 1, None without embedding head
+    """
+
+    latents: Tensor
+    parameters: Tensor | None
+    logits: Tensor | None
+    embedding: Tensor | None
+
+
+class HitNetwork(nn.Module):
+    """Features, encoder and the heads that the configuration asks for.
+
+    With ``classifier_layers`` it is the joint model: a second encoder of that many layers sees features of the hit,
+    its parameters, through which no gradient flows back, and free latents of the first encoder, through which it does.
+    Under autocast only the encoders compute in the lower precision: positions, parameters and angles need more than the
+    three digits of bfloat16.
+    """
+
+    def __init__(self, config: NetworkConfig):
+        super().__init__()
+        self.config = config
+        self.features = HitFeatures(config.inputs)
+        self.input = nn.Linear(self.features.size, config.width)
+        self.encoder = Encoder(config, config.layers)
+        self.regression = nn.Linear(config.width, N_PARAMETERS) if config.targets != "none" else None
+        self.classification = nn.Linear(config.width, config.classes) if config.classes else None
+        self.embedding = nn.Linear(config.width, config.embedding) if config.embedding else None
+        self.classifier: Classifier | None = None
+        if config.classifier_layers:
+            self.classifier = Classifier(config, self.features.size)
+
+    @property
+    def mean(self) -> Tensor:
+        """(3,) mean of the training set's positions [mm]."""
+        return self.features.mean
+
+    @property
+    def scale(self) -> Tensor:
+        """(3,) scale of the training set's positions [mm]."""
+        return self.features.scale
+
+    def set_normalisation(self, mean: Tensor, scale: Tensor) -> None:
+        """Set the constants of the training set: mean, scale (3,) [mm], scale > 0 (else ValueError)."""
+        self.features.set_normalisation(mean, scale)
+
+    def forward(self, batch: Batch, backend: str = "auto") -> Outputs:
+        """Apply the network to a batch; backend: of ``attention.attention``."""
+        mask = AttentionMask.build(self.config.mask_config, batch)
+        with full_precision(batch.xyz):
+            features = self.features(batch.xyz)
+            x = self.input(features)
+        latents = self.encoder(x, mask, backend)
+        with full_precision(latents):
+            found = latents.float()
+            parameters = None if self.regression is None else self.regression(found)
+            embedding = None if self.embedding is None else normalize(self.embedding(found), dim=-1)
+        if self.classifier is not None:
+            found = self.classifier(features, parameters, found, mask, backend)
+        with full_precision(latents):
+            logits = None if self.classification is None else self.classification(found.float())
+        return Outputs(latents, parameters, logits, embedding)
+
+
+class Classifier(nn.Module):
+    """Second encoder of the joint model. n_features: features of a hit."""
+
+    def __init__(self, config: NetworkConfig, n_features: int):
+        super().__init__()
+        self.latents = nn.Linear(config.width, config.latents) if config.latents else None
+        self.input = nn.Linear(n_features + N_PARAMETERS + config.latents, config.width)
+        self.encoder = Encoder(config, config.classifier_layers)
+
+    def forward(self, features: Tensor, parameters: Tensor, found: Tensor, mask: AttentionMask, backend: str) -> Tensor:
+        """Encode hits a second time.
+
+        features: (B, S, n_features); parameters: (B, S, 4); found: (B, S, width), output of the first encoder
+        Returns (B, S, width).
+        """
+        with full_precision(found):
+            parts = [features, parameters.detach()]
+            if self.latents is not None:
+                parts.append(self.latents(found))
+            x = self.input(torch.cat(parts, dim=-1))
+        return self.encoder(x, mask, backend)
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Switch autocast off on the device of a tensor, as a context."""
+    return torch.autocast(like.device.type, enabled=False)
