@@ -353,7 +353,7 @@ def test_eight_events_are_learnt_by_heart():
         embedding=16,
     )
     task = fitted("contrastive", network, LossConfig(temperature=0.1), events)
-    model, _ = learn(task, events, 300, 3e-3)
+    model, _ = learn(task, events, 150, 3e-3)
     with torch.no_grad():
         embedding = model(task.collate(events, None).hits).embedding.double().numpy()
     scores = []

@@ -42,20 +42,35 @@ def contrastive_loss(
     then the mean over all anchors of the batch.
 
     embedding: (B, S, D) float, any length: it is normalised here
-    particle: (B, S) int64, particle of each hit, -1 = noise, which is nobody's positive but repels like any other
+    particle: (B, S) int64, number of each hit's particle, small as the sums are over 0 ... largest; -1 = noise, which
+        is nobody's positive but repels like any other
     valid: (B, S) bool, True = real hit; anchor: (B, S) bool, hits that may be anchors; those without a positive,
         such as the only hit of a particle, are none
     Memory O(B S^2), in float32 whatever the precision of the embedding.
     """
+    if not valid.any():
+        return embedding[valid].sum()
     with torch.autocast(embedding.device.type, enabled=False):
         unit = functional.normalize(embedding.float().masked_fill(~valid[..., None], 0.0), dim=-1)
-        similarity = unit @ unit.transpose(1, 2) / temperature  # (B, S, S), row = anchor
-    other = valid[:, None, :] & ~torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    positive = (particle[:, :, None] == particle[:, None, :]) & other & (particle >= 0)[:, :, None]
-    n_positive = positive.sum(-1)
-    anchor = anchor & valid & (n_positive > 0)
-    # The lowest number instead of -inf: rows without any other hit would give NaN gradients.
-    similarity = similarity.masked_fill(~other, torch.finfo(similarity.dtype).min)
-    attraction = similarity.masked_fill(~positive, 0.0).sum(-1) / n_positive.clamp_min(1)
-    loss = torch.logsumexp(similarity, -1) - attraction
+        partners, n_partners = _sum_of_partners(unit, torch.where(valid, particle, -1))
+        attraction = (unit * partners).sum(-1) / n_partners.clamp_min(1)
+        # The lowest number instead of -inf: rows without any other hit would give NaN gradients.
+        lowest = torch.finfo(unit.dtype).min / 4
+        itself = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+        excluded = (itself | ~valid[:, None, :]) * lowest  # (B, S, S), row = anchor
+        scores = torch.baddbmm(excluded, unit, unit.transpose(1, 2), alpha=1 / temperature)
+        loss = torch.logsumexp(scores, -1) - attraction / temperature
+    anchor = anchor & valid & (n_partners > 0)
     return loss.masked_fill(~anchor, 0.0).sum() / anchor.sum().clamp_min(1)
+
+
+def _sum_of_partners(unit: Tensor, particle: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the vectors of each hit's positives (B, S, D), and their number (B, S); 0 for noise.
+
+    By sums over particles, which saves a second pass over all pairs of hits.
+    """
+    n_particles = int(particle.max()) + 1
+    member = functional.one_hot(particle + 1, n_particles + 1)[..., 1:].to(unit.dtype)  # (B, S, P), zeros for noise
+    real = (particle >= 0).to(unit.dtype)
+    n_partners = (member @ member.sum(1)[..., None])[..., 0] - real
+    return member @ (member.transpose(1, 2) @ unit) - real[..., None] * unit, n_partners
