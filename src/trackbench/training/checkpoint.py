@@ -76,8 +76,10 @@ class RunFolder:
     def save(self, state: Mapping, history_csv: str) -> None:
         """Replace the saved state. state: tensors and plain values; history_csv: text, for whoever looks on.
 
-        Raises InputError if the disk is full or not writable; the state saved before then stays.
+        Raises InputError if the disk is full or not writable; the state saved before then stays. TypeError for a
+        value that could not be loaded again.
         """
+        _require_plain(state, "state")
         buffer = io.BytesIO()  # torch turns a full disk into a crash; a plain write does not
         content = {"format": _FORMAT, "config_hash": config_hash(self.identity)}
         torch.save({**content, "identity": json.dumps(self.identity), "state": dict(state)}, buffer)
@@ -103,9 +105,10 @@ class RunFolder:
             content = _read(path)
             identity, state, found = json.loads(content["identity"]), content["state"], content["format"]
         except _UNREADABLE as error:
-            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             remedy = f"remove {self.folder} to train anew"
-            raise InputError(describe(path, f"damaged training state ({reason})", "a complete one", remedy)) from error
+            raise InputError(
+                describe(path, f"damaged training state ({_reason(error)})", "a complete one", remedy)
+            ) from error
         if found != _FORMAT or identity != self.identity:
             different = "; ".join(_differences(identity, self.identity)) or f"format {found}, now {_FORMAT}"
             what = f"training state of another configuration ({different})"
@@ -126,6 +129,24 @@ def _read(path: Path) -> dict:
     if broken is not None:
         raise ValueError(f"checksum of {broken}")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # its text advises to switch the protection off
+        return "not tensors and plain values only"
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _require_plain(value: object, where: str) -> None:
+    """Raise TypeError unless ``value`` is what ``weights_only`` loads, and so would fail only when it is needed."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_plain(item, f"{where}[]")
+    elif value is not None and type(value) not in (bool, int, float, str, torch.Tensor):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a tensor or a plain value")
 
 
 def _differences(there: Mapping, now: Mapping) -> Iterator[str]:

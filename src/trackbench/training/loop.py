@@ -155,7 +155,7 @@ class Trainer:
             logger.warning("begun with %s, now %s: the last bits of the result may differ", before, now)
 
     def _computed_with(self) -> dict:
-        return {"device": self.device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        return {"device": self.device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
 
     def _go_on(self, stop: "Stop") -> None:
         """Alternate steps, validations and checkpoints until done."""

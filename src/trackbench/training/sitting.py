@@ -122,11 +122,12 @@ class Reporter:
         elif now - self._told >= LOG_EVERY_S or step == self._steps:
             left = (now - self._clock) / (step - self._begun) * (self._steps - step)
             text = f"step {step} of {self._steps}" + (f", {losses}" if losses else "")
-            logger.info("%s, %s left", text, _duration(left))
+            logger.info("%s, %s left", text, duration(left))
             self._told = now
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a duration in words, such as "2 h 1 min" or "4 min 10 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
