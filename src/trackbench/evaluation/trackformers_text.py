@@ -7,7 +7,7 @@ import pandas as pd
 
 from trackbench.evaluation.published import QUOTED
 from trackbench.evaluation.summary import DAGGER, latex_row, latex_text, markdown_table
-from trackbench.evaluation.trackformers import FAST_HITS, FAST_PT, KINDS
+from trackbench.evaluation.trackformers import FAST_HITS, FAST_PT, KINDS, METRICS
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def set_title(rows: pd.DataFrame, set_name: str) -> str:
 
 def quoted_notes(table: pd.DataFrame) -> list[str]:
     """Say that the marked rows are quoted and from where, then the caveats of each."""
-    quoted = table[table["kind"] == QUOTED]
+    shown = [*(f"{metric}/event_mean" for metric in METRICS), "network_ms", "clustering_ms", "n_weights"]
+    quoted = table[(table["kind"] == QUOTED) & table["metric"].isin(shown)]
     if quoted.empty:
         return []
     sources: dict[str, None] = {}
@@ -204,10 +205,9 @@ def _caption(table: pd.DataFrame, note: str, timing: str) -> list[str]:
     sentences = [f"Measured rows: {origin}{'; ' + note if note else ''}.", _DEFINITIONS]
     labels = [label for label in dict.fromkeys(measured["label"]) if label]
     if labels:
-        text = "trained for minutes, no reproduction of the published models"
-        sentences.append(
-            " ".join(f"'{label}' = {text if label == 'demo' else 'label of the model'}." for label in labels)
-        )
+        sentences.append(f"In brackets the label of the model: {', '.join(labels)}.")
+    if "demo" in labels:
+        sentences.append("A demo is trained for minutes and reproduces no published model.")
     if measured["metric"].isin(["network_ms", "clustering_ms"]).any():
         how = "network by the wall clock, clustering in CPU process time"
         sentences.append(f"Times: median over events, {how}{'; ' + timing if timing else ''}.")

@@ -66,6 +66,14 @@ TRACKER_STYLES = {
     "hept_dbscan": TrackerStyle("#c849a9", "p"),
     "ckf": TrackerStyle("#656364", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
+    "contrastive": TrackerStyle("#832db6", "p"),
+    "joint": TrackerStyle("#a96b59", "h"),
+    "encreg_q_over_pt": TrackerStyle("#3f90da", "<"),
+    "true_targets": TrackerStyle("#656364", "^"),
+    "true_targets_q_over_pt": TrackerStyle("#656364", "v"),
+    "true_classes_5400": TrackerStyle("#000000", "s"),
+    "true_classes_1350": TrackerStyle("#000000", "P"),
+    "true_classes_450": TrackerStyle("#000000", "X"),
 }
 _FALLBACK_MARKERS = ("8", "H", "o", "s", "^", "D", "v")
 
@@ -125,6 +133,11 @@ def tracker_style(name: str) -> TrackerStyle:
     code = zlib.crc32(name.encode())
     color = PALETTE[code % len(PALETTE)]
     return TrackerStyle(color, _FALLBACK_MARKERS[code // len(PALETTE) % len(_FALLBACK_MARKERS)])
+
+
+def row_style(name: str) -> TrackerStyle:
+    """Style of a row of the tables: that of its tracker, whatever set its weights are from (``encreg@10-50``)."""
+    return tracker_style(name.partition("@")[0])
 
 
 def style_context() -> AbstractContextManager:

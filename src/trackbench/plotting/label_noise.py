@@ -1,0 +1,56 @@
+"""The label-noise study: score of the true targets with noise on them, clustered, beside the published points."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from trackbench.plotting.style import DAGGER, PALETTE, Header, check_columns, draw_header, draw_note, new_figure, styled
+
+COLUMNS = ("targets", "scale", "score", "score_lo", "score_hi", "dm", "n_events", "source")
+TARGETS = {  # targets of the clustering -> text, colour, marker
+    "charge": (r"$\theta$, $\sin\phi$, $\cos\phi$, $q$", PALETTE[0], "o"),
+    "q_over_pt": (r"$\theta$, $\sin\phi$, $\cos\phi$, $q / (2.5\,p_\mathrm{T})$", PALETTE[2], "s"),
+}
+
+
+@styled
+def label_noise_figure(
+    table: pd.DataFrame, quoted: pd.DataFrame | None = None, header: Header | None = None
+) -> tuple[Figure, pd.DataFrame]:
+    """TrackML score and DM against the scale of the Laplace noise on the true targets.
+
+    table: ``COLUMNS``, one row per kind of targets and scale; score with its error, DM dashed
+    quoted: published points with ``scale value`` (``trackformers_published.noise_rows``), targets with q
+    Returns the figure and the table, quoted rows (``source`` starting with "quoted") appended. Raises ConfigError for a
+    missing column.
+    """
+    check_columns("label-noise table", table, COLUMNS)
+    figure = new_figure(8.0, 6.0)
+    ax = figure.subplots()
+    for name, rows in table.sort_values("scale").groupby("targets", sort=False):
+        text, color, marker = TARGETS.get(name, (name, PALETTE[4], "^"))
+        value = rows["score"].to_numpy(np.float64)
+        bars = np.nan_to_num(np.clip([value - rows["score_lo"], rows["score_hi"] - value], 0, None))
+        ax.errorbar(rows["scale"], value, yerr=bars, color=color, marker=marker, label=f"score, {text}")
+        ax.plot(rows["scale"], rows["dm"], color=color, linestyle="--", linewidth=1.0, label=f"DM, {text}")
+    shown = table
+    if quoted is not None and len(quoted):
+        check_columns("quoted label noise", quoted, ("scale", "value", "source"))
+        label = f"score {DAGGER} quoted, {TARGETS['charge'][0]}"
+        style = {"color": "black", "marker": "X", "markersize": 9, "markerfacecolor": "white", "linestyle": ":"}
+        ax.plot(quoted["scale"], quoted["value"], label=label, **style)
+        rows = {"targets": "charge", "scale": quoted["scale"], "score": quoted["value"], "n_events": 0}
+        extra = pd.DataFrame({**rows, "source": "quoted: " + quoted["source"]}).reindex(columns=list(COLUMNS))
+        shown = pd.DataFrame([*table[list(COLUMNS)].to_dict("records"), *extra.to_dict("records")])
+    if len(shown):
+        handles, texts = ax.get_legend_handles_labels()
+        order = sorted(range(len(texts)), key=lambda i: texts[i].startswith("DM"))  # scores first
+        ax.legend([handles[i] for i in order], [texts[i] for i in order], loc="lower left", fontsize=11)
+        reach = float(shown["scale"].max()) or 1.0
+        ax.set_xlim(-0.03 * reach, 1.05 * reach)
+    else:
+        draw_note(ax, "no point to show")
+    ax.set(xlabel="Scale of the Laplace noise on the true targets", ylabel="Mean over events", ylim=(0, 1.05))
+    text = "true targets of every hit + noise, clustered by HDBSCAN: the network is not involved"
+    draw_header(ax, header, text + (f"\n{DAGGER} quoted: published, TrackML events" if len(shown) > len(table) else ""))
+    return figure, shown
