@@ -19,7 +19,7 @@ from trackbench.trackers.layers.masks import AttentionMask
 
 BACKENDS = ("auto", "sdpa", "varlen", "flex")
 _SMALLEST_HEAD = 16  # FlexAttention on CUDA multiplies no smaller matrices
-_COMPILED_VARIANTS = 64  # kinds of masks, batches of one event or more, number types, with and without gradients
+_VARIANTS = 256  # compiled: kinds of masks, padded sizes, batch sizes, number types, with and without gradients
 
 
 def attention(
@@ -29,7 +29,8 @@ def attention(
 
     q, k, v: (B, H, S, E), hits in the order of the mask's batch
     backend: see ``resolve_backend``
-    compiled: compile FlexAttention (once per kind of mask); default on CUDA only, where it pays in every run
+    compiled: compile FlexAttention, once per kind of mask and padded size; default on CUDA only. Not compiled it
+        computes all pairs.
     Returns (B, H, S, E); rows of padding are 0. Raises ConfigError as ``resolve_backend``.
     """
     needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
@@ -99,8 +100,9 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, compiled: bool) 
     tensors = (q, k, v) if blocks.index is None else [_sorted(tensor, blocks.index) for tensor in (q, k, v)]
     if width < _SMALLEST_HEAD:
         tensors = [F.pad(tensor, (0, _SMALLEST_HEAD - width)) for tensor in tensors]
-    # Below its limit of variants torch stops instead of quietly computing all pairs (fullgraph).
-    with torch._dynamo.config.patch(recompile_limit=_COMPILED_VARIANTS), warnings.catch_warnings():
+    # Beyond the limit of variants torch stops (fullgraph) instead of quietly computing all pairs.
+    limits = {"recompile_limit": _VARIANTS, "accumulated_recompile_limit": _VARIANTS}
+    with torch._dynamo.config.patch(limits), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
         out = _flex_function(compiled)(*tensors, block_mask=blocks.block_mask, scale=1 / math.sqrt(width))
     out = out[..., :width]
@@ -117,4 +119,5 @@ def _sorted(tensor: Tensor, index: Tensor) -> Tensor:
 def _flex_function(compiled: bool):
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True, fullgraph=True) if compiled else flex_attention
+    # Sizes unknown to the compiler give code that does not compile on CPUs for masks beyond the simplest (torch 2.13).
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True) if compiled else flex_attention

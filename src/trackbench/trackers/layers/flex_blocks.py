@@ -18,7 +18,18 @@ from trackbench.trackers.layers.network_config import MaskConfig
 BLOCK = 128  # side of the blocks that FlexAttention computes or skips as a whole
 KEPT = 16  # block masks kept for batches that come again, such as those of a validation
 
+_STEPS = 8  # padded sizes per factor of 2
+
 _kept: OrderedDict[bytes, object] = OrderedDict()
+
+
+def padded_size(size: int) -> int:
+    """Smallest multiple of ``BLOCK`` >= size on a ladder of ``_STEPS`` sizes per factor of 2.
+
+    FlexAttention is compiled for each size; the blocks added here hold no pair and are skipped.
+    """
+    step = max(2 ** (size.bit_length() - 1) // _STEPS, BLOCK) if size else BLOCK
+    return -(-size // step) * step
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class FlexBlocks:
     """A mask as FlexAttention wants it.
 
     block_mask: BlockMask of the sorted and padded hits
-    index: (B, T) int64, the hit at each sorted place, 0 in the padding to a multiple of ``BLOCK``
+    index: (B, T) int64, the hit at each sorted place, 0 in the padding to ``padded_size(S)``
     inverse: (B, S) int64, place of each hit; both None if sorting and padding would change nothing
     """
 
@@ -38,7 +49,7 @@ class FlexBlocks:
 def block_mask(config: MaskConfig, fields: Fields, rule: Rule, counts: Callable[[], Tensor]) -> object:
     """BlockMask of sorted hits, the same object for the same content.
 
-    fields: what the rule compares, padded to a multiple of ``BLOCK``
+    fields: what the rule compares, padded to ``padded_size(S)``
     counts: gives the allowed pairs of each block, (B, n, n)
     """
     from torch.nn.attention.flex_attention import BlockMask

@@ -144,8 +144,8 @@ def _by_rank(config: MaskConfig, rank: Tensor, length: Tensor) -> Tensor:
 
 
 def _by_strip(config: MaskConfig, eta: Tensor, phi: Tensor) -> Tensor:
-    """Strips of azimuth as wide as the cone, up and down in eta so that neighbours stay near."""
-    strip = phi // max(math.ceil(2 * config.radius / _UNIT), 1)
+    """Strips of azimuth as wide as the radius, up and down in eta so that neighbours stay near."""
+    strip = phi // max(math.ceil(config.radius / _UNIT), 1)
     return strip * 2**32 + torch.where(strip % 2 == 0, eta, -eta)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trackbench.trackers.layers.batch import Batch
-from trackbench.trackers.layers.flex_blocks import BLOCK, FlexBlocks, block_mask
+from trackbench.trackers.layers.flex_blocks import BLOCK, FlexBlocks, block_mask, padded_size
 from trackbench.trackers.layers.mask_rules import KINDS, Fields, Rule
 from trackbench.trackers.layers.network_config import MaskConfig
 
@@ -138,8 +138,8 @@ class AttentionMask:
         return self._order
 
     def sorted_fields(self) -> Fields:
-        """Fields in the order of ``order``, padded to a multiple of ``BLOCK`` places."""
-        extra = -self.valid.shape[1] % BLOCK
+        """Fields in the order of ``order``, padded to ``padded_size(S)`` places."""
+        extra = padded_size(self.valid.shape[1]) - self.valid.shape[1]
         return {name: F.pad(_take(field, self.order()), (0, extra)) for name, field in self.fields.items()}
 
     @cached_property
@@ -148,7 +148,7 @@ class AttentionMask:
         return _counts_of_partition(fields) if self.partition else _counts_of_rule(self.rule_on(fields), fields)
 
     def block_counts(self) -> Tensor:
-        """Allowed pairs in each 128 x 128 block of the sorted mask: (B, n, n) int64 with n = ceil(S / 128).
+        """Allowed pairs in each 128 x 128 block of the sorted mask: (B, n, n) int64 with n = padded_size(S) / 128.
 
         Never holds S x S values. Cost O(S^2), for partitions O(groups n^2).
         """
@@ -157,7 +157,8 @@ class AttentionMask:
     @cached_property
     def flex(self) -> FlexBlocks:
         """The mask for FlexAttention on hits sorted by ``order``."""
-        fields, order, extra = self.sorted_fields(), self.order(), -self.valid.shape[1] % BLOCK
+        fields, order = self.sorted_fields(), self.order()
+        extra = fields["valid"].shape[1] - order.shape[1]
         mask = block_mask(self.config, fields, self.rule_on(fields), self.block_counts)
         if self.kind == "padding" and not extra:
             return FlexBlocks(mask, None, None)
