@@ -25,13 +25,18 @@ ALLOWED = {
     "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "machine": set(),
-    "runner": {"errors", "files", "machine", "data", "trackers", "evaluation"},
+    "memory": set(),
+    "runner": {"errors", "files", "machine", "memory", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
     "tiling": {"errors", "data", "trackers"},
     "predictions": {"errors", "files", "data", "trackers", "training"},
     "track_latency": {"errors", "machine", "data", "trackers"},
     "sectored": {"data", "trackers"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
+    "mask_study": {
+        *("errors", "settings", "machine", "memory", "geometry", "data", "trackers", "tiling", "surface_table"),
+        "evaluation",
+    },
     "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
     "digest": set(),
     "jobs": {"errors"},
@@ -39,7 +44,10 @@ ALLOWED = {
     "config": {"errors", "trackers", "simulation.config", "learning_config"},
     "learning_config": {"errors", "trackers", "settings", "simulation.config", "training.config"},
     "settings": {"errors"},
-    "cli": {"errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "evaluation", "plotting"},
+    "cli": {
+        *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
+        "plotting",
+    },
 }
 
 

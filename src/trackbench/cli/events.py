@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import ExitStack
 from pathlib import Path
 
-from trackbench.errors import InputError, describe
+from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,19 @@ def _events_of(argument: str) -> list[tuple[int, str]]:
         expected = "a prefix such as data/event000001000 (nine digits) or a directory of events"
         raise InputError(describe(argument, "is not an event", expected))
     return [(int(name[1]), argument)]
+
+
+def read_yaml(path: str) -> object:
+    """Read the YAML file of ``--config``. Raises ConfigError if it cannot be read or is no YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(describe(f"--config {path}", f"cannot be read ({error.strerror})")) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(describe(f"--config {path}", f"is not YAML ({reason})")) from error
 
 
 def progress(items: Iterable, what: str) -> Iterator:

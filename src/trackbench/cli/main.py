@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trackbench
-from trackbench.cli import display, evaluate, reconstruct, simulate, trackers
+from trackbench.cli import display, evaluate, reconstruct, simulate, trackers, train
 from trackbench.errors import TrackbenchError
 
-COMMANDS = (simulate, trackers, reconstruct, evaluate, display)
+COMMANDS = (simulate, trackers, train, reconstruct, evaluate, display)
 
 USAGE_ERROR = 2  # exit code of every error a user can cause, the same as argparse's own
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command with all its subcommands."""
     parser = argparse.ArgumentParser(
         prog="trackbench",
-        description="Simulate, reconstruct, score and display TrackML events.",
+        description="Simulate, reconstruct, score and display TrackML events, and train networks for it.",
         epilog="`trackbench COMMAND --help` explains a command. The full comparison is the workflow: make demo.",
     )
     parser.add_argument("--version", action="version", version=f"trackbench {trackbench.__version__}")

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from trackbench.cli.events import find_events, progress, write_tracks
+from trackbench.cli.events import find_events, progress, read_yaml, write_tracks
 from trackbench.errors import ConfigError, describe
 
 
@@ -69,15 +69,7 @@ def read_settings(tracker: str, path: str) -> dict:
 
     Returns setting -> value. Raises ConfigError if the file is not a mapping or belongs to another tracker.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(describe(f"--config {path}", f"cannot be read ({error.strerror})")) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(describe(f"--config {path}", f"is not YAML ({reason})")) from error
+    content = read_yaml(path)
     if content is None:
         return {}
     expected = "a mapping with one `setting: value` per line"

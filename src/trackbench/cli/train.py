@@ -1,0 +1,76 @@
+"""``trackbench train``: train a network on a prepared sample and write the weights file its tracker loads."""
+
+import argparse
+import importlib.util
+import logging
+from pathlib import Path
+
+from trackbench.cli.events import read_yaml
+from trackbench.errors import ConfigError, describe, missing_extra
+from trackbench.training.config import TASKS
+
+logger = logging.getLogger(__name__)
+
+
+def add_parser(subparsers) -> None:
+    """Add the subcommand to the parser of the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a network",
+        description="Train a network on the training split of a prepared sample; its validation split decides which"
+        " weights are kept. Beside FILE.pt, FILE-history.csv gets the losses and FILE-facts.json what was trained on"
+        " what. A training that was stopped goes on when the same command is given again; its state is in"
+        " FILE.training until it is done.",
+        epilog="`trackbench reconstruct encreg EVENT --checkpoint FILE.pt --out DIR` uses the weights.",
+    )
+    parser.add_argument("task", metavar="TASK", help=f"what to train: {', '.join(TASKS)}")
+    parser.add_argument("--index", required=True, metavar="FILE", help="index.csv of a prepared sample, in its folder")
+    parser.add_argument("--out", required=True, metavar="FILE.pt", help="weights file to write")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file with the blocks network, loss and training (default: as published)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads to use (default 1)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or go on where the same command was stopped."""
+    out = Path(args.out)
+    if out.suffix != ".pt":
+        raise ConfigError(describe(f"--out {out}", f"file type '{out.suffix}'", ".pt"))
+    for option, smallest in (("threads", 1), ("seed", 0)):
+        if getattr(args, option) < smallest:
+            raise ConfigError(describe(f"--{option}", f"value {getattr(args, option)}", f"at least {smallest}"))
+    blocks = read_blocks(args.config) if args.config else {}
+    if importlib.util.find_spec("torch") is None:
+        raise missing_extra("torch", "learned", "training")
+    from trackbench.training.run import TrainingFiles, TrainingJob, train_model
+
+    files = TrainingFiles(
+        weights=out,
+        history=out.with_name(out.stem + "-history.csv"),
+        facts=out.with_name(out.stem + "-facts.json"),
+        folder=out.with_suffix(".training"),
+    )
+    job = TrainingJob(args.task, blocks, args.seed, args.threads, model=out.stem)
+    try:
+        facts = train_model(args.index, Path(args.index).with_name("manifest.json"), job, files)
+    except ConfigError as error:
+        # The message names the key; say which file it is in.
+        raise ConfigError(f"{args.config}: {error}" if args.config else str(error)) from error
+    best = f"best validation loss {facts['validation_loss']:.4g} at step {facts['best_step']}"
+    logger.info("trained %s: %s of %d; weights are in %s", args.task, best, facts["steps"], out)
+
+
+def read_blocks(path: str) -> dict:
+    """Read the blocks of settings from a YAML file. Returns block -> setting -> value.
+
+    Raises ConfigError if the file cannot be read or is not blocks of settings.
+    """
+    content = read_yaml(path)
+    blocks = {} if content is None else content
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+        expected = "blocks network, loss and training with one `setting: value` per line"
+        raise ConfigError(describe(f"--config {path}", f"holds {str(content)[:60]!r}", expected))
+    return blocks
