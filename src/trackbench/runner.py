@@ -3,12 +3,9 @@
 Memory is that of the calling process, so run one tracker per process (the workflow does).
 """
 
-import ctypes
 import dataclasses
-import gc
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterable
@@ -21,6 +18,7 @@ from trackbench.data.tracks import TrackParameters, Tracks
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path, write_json
 from trackbench.machine import machine_facts, usable_cpus, versions
+from trackbench.memory import peak_mb, reset_peak, resident_mb, return_free_memory
 from trackbench.trackers.base import Timer, TrackerBase
 
 logger = logging.getLogger(__name__)
@@ -144,14 +142,14 @@ class _Measurement:
 
     def _call(self, hits: Hits, timer: Timer) -> tuple[Tracks, float, float]:
         if self.calls < 2:  # before and after the call that imports and compiles
-            _return_free_memory()
-            self.loaded_mb = _resident_mb()
+            return_free_memory()
+            self.loaded_mb = resident_mb()
             self.peak_mb = 0.0
-        _reset_peak()
+        reset_peak()
         wall, cpu = time.perf_counter(), time.process_time()
         tracks = self.tracker.reconstruct_tracks(hits, timer)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        self.peak_mb = max(self.peak_mb, _peak_mb() - self.loaded_mb)
+        self.peak_mb = max(self.peak_mb, peak_mb() - self.loaded_mb)
         if self.calls == 0:
             self.first_call_s, self.first_call_mb = wall, self.peak_mb
         self.calls += 1
@@ -185,48 +183,3 @@ def _describe_run(tracker: TrackerBase) -> dict:
         "machine": machine_facts(),
         "versions": versions(),
     }
-
-
-def _status_mb(key: str) -> float | None:
-    """Read one memory entry of this process [MB = 10^6 bytes] from Linux' /proc, None elsewhere."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    values = [line.split()[1] for line in lines if line.startswith(key + ":")]
-    return int(values[0]) * 1024 / 1e6 if values else None  # given in units of 1024 bytes
-
-
-def _max_rss_mb() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6  # macOS counts bytes, Linux 1024 bytes
-
-
-def _resident_mb() -> float:
-    current = _status_mb("VmRSS")
-    return _max_rss_mb() if current is None else current
-
-
-def _peak_mb() -> float:
-    peak = _status_mb("VmHWM")
-    return _max_rss_mb() if peak is None else peak
-
-
-def _return_free_memory() -> None:
-    """Give freed memory back to the system (Linux, glibc): else the tracker reuses it and seems to need none."""
-    import pyarrow as pa
-
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        logger.debug("freed memory cannot be returned: the peak memory may come out too low")
-
-
-def _reset_peak() -> None:
-    """Let the peak start anew at the current memory, so that loading data does not count (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:
-        logger.debug("peak memory cannot be reset: it includes everything since the start")

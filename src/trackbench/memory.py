@@ -1,0 +1,57 @@
+"""Memory of this process: how much a piece of work needs at its peak."""
+
+import ctypes
+import gc
+import logging
+import resource
+import sys
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def _status_mb(key: str) -> float | None:
+    """Read one memory entry of this process [MB = 10^6 bytes] from Linux' /proc, None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    values = [line.split()[1] for line in lines if line.startswith(key + ":")]
+    return int(values[0]) * 1024 / 1e6 if values else None  # given in units of 1024 bytes
+
+
+def _max_rss_mb() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6  # macOS counts bytes, Linux 1024 bytes
+
+
+def resident_mb() -> float:
+    """Memory in use now [MB = 10^6 bytes]; the largest so far where the system does not tell."""
+    current = _status_mb("VmRSS")
+    return _max_rss_mb() if current is None else current
+
+
+def peak_mb() -> float:
+    """Largest memory since ``reset_peak`` [MB], since the start where the peak cannot be reset."""
+    peak = _status_mb("VmHWM")
+    return _max_rss_mb() if peak is None else peak
+
+
+def return_free_memory() -> None:
+    """Give freed memory back to the system (Linux, glibc): else later work reuses it and seems to need none."""
+    import pyarrow as pa
+
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        logger.debug("freed memory cannot be returned: the peak memory may come out too low")
+
+
+def reset_peak() -> None:
+    """Let the peak start anew at the current memory, so that loading data does not count (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    except OSError:
+        logger.debug("peak memory cannot be reset: it includes everything since the start")
