@@ -676,7 +676,7 @@ def checkout_with_example(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "src/trackbench", root / "src/trackbench", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "tests").mkdir()
-    for name in ("toys.py", "track_checks.py", "test_tracker_contract.py"):
+    for name in ("toys.py", "toy_weights.py", "track_checks.py", "test_tracker_contract.py"):
         shutil.copy(ROOT / "tests" / name, root / "tests")
     shutil.copy(ROOT / "pyproject.toml", root)
     text = example_block(ROOT / "docs/adding-a-tracker.md", "roads")

@@ -11,16 +11,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from toy_weights import settings_of
 from toys import toy_event
 from track_checks import assert_near_truth, assert_valid, rows_by_track
 
 from trackbench.data.hits import Hits
 from trackbench.errors import ConfigError, InputError
-from trackbench.trackers.base import STAGES, Timer, build_config, build_tracker, load_module, tracker_names
+from trackbench.trackers import base
+from trackbench.trackers.base import STAGES, Timer, build_config, load_module, tracker_names
 
 pytestmark = pytest.mark.parametrize("name", tracker_names())
 
 N_TOY_TRACKS = 60
+
+
+def build_tracker(name, seed=0):
+    """Any tracker with its defaults; one that needs training with weights trained on toy events."""
+    return base.build_tracker(name, settings_of(load_module(name).Config), seed)
 
 
 @functools.cache
