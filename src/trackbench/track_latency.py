@@ -16,7 +16,8 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
-from trackbench.trackers.base import Timer, TrackerBase
+from trackbench.machine import machine_facts
+from trackbench.trackers.base import Timer, TrackerBase, build_tracker, load_module
 
 COLUMNS = ("n_tracks", "n_hits", "call", "stage", "wall_s", "cpu_s")
 
@@ -117,10 +118,40 @@ def time_tracks(tracker: TrackerBase, events: Sequence[tuple[Hits, Truth]], plan
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def time_on_devices(
+    name: str,
+    settings: dict,
+    events: Sequence[tuple[Hits, Truth]],
+    plan: LatencyPlan,
+    devices: Sequence[str] = ("cpu", "cuda"),
+) -> pd.DataFrame:
+    """Time tracker ``name`` on each device of ``devices`` that it can use and that exists here.
+
+    settings: of the tracker; those of learned trackers have a ``device``, all others run on the CPU only
+    Returns ``COLUMNS`` with ``device`` ("cpu", "cuda") and ``device_name`` added. Raises ConfigError without a device.
+    """
+    has_device = hasattr(load_module(name).Config, "device")
+    usable = [device for device in devices if device == "cpu" or (has_device and _has_cuda())]
+    for device in devices:
+        if device not in usable:
+            log.info("%s: not timed on %s, which it cannot use or is not here", name, device)
+    if not usable:
+        raise ConfigError(describe("track latency devices", ", ".join(devices) or "none", "cpu, or cuda where it is"))
+    parts = []
+    for device in usable:
+        tracker = build_tracker(name, settings | ({"device": device} if has_device else {}), plan.seed)
+        parts.append(time_tracks(tracker, events, plan).assign(device=device, device_name=device_name(device)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def device_name(device: str) -> str:
     """Name of the processor behind "cpu" or "cuda"."""
-    from trackbench.machine import machine_facts
-
     if not device.startswith("cuda"):
         return str(machine_facts()["cpu"])
     import torch

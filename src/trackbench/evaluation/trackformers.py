@@ -123,6 +123,17 @@ def first_phase_table(
     return pd.concat(parts, ignore_index=True)[list(COLUMNS)] if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
+def timing_statement(entries: Sequence[Entry]) -> str:
+    """Say on what the times were taken, from the run files; "" without any."""
+    runs = [entry.measured.run for entry in entries if entry.measured.run and entry.measured.timing is not None]
+    texts = []
+    for run in runs:
+        threads = run.get("threads")
+        parts = [run.get("machine", {}).get("cpu"), f"device {run['device']}" if run.get("device") else None]
+        texts.append(", ".join([*filter(None, parts), *([f"{threads} CPU threads"] if threads else [])]))
+    return "; ".join(dict.fromkeys(texts)).replace(" 1 CPU threads", " 1 CPU thread")
+
+
 def ratios_by_event(entry: Entry) -> dict[str, pd.DataFrame]:
     """Numerator and denominator of each metric of ``METRICS`` in every event.
 

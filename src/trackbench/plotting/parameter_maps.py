@@ -9,6 +9,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from trackbench.errors import ConfigError, describe
+from trackbench.evaluation.summary import markdown_table
 from trackbench.plotting.residuals import half_width
 from trackbench.plotting.style import (
     DAGGER,
@@ -173,6 +174,24 @@ def width_figure(
         text += f"\n{DAGGER} dashed: quoted sigma, its definition is not stated"
     draw_header(panels[0, 0], header, text, right=panels[0, 1])
     return figure, table
+
+
+def width_markdown(table: pd.DataFrame, labels: dict[str, str] | None = None) -> str:
+    """Write a table of ``width_table`` as Markdown."""
+    lines = []
+    for entry in table.itertuples():
+        name = f"{entry.row} ({labels[entry.row]})" if (labels or {}).get(entry.row) else entry.row
+        numbers = (entry.half_width, entry.rms, entry.mse)
+        cells = ["\N{EN DASH}" if np.isnan(value) else f"{value:.4f}" for value in numbers]
+        quoted = "\N{EN DASH}" if np.isnan(entry.quoted) else f"{entry.quoted:g} {DAGGER}"
+        lines.append([name, entry.parameter, *cells, quoted])
+    head = ["Row", "Parameter", "Half of central 68.27 %", "rms", "Mean square", f"Sigma (all: MSE) {DAGGER}"]
+    sources = "; ".join(source for source in dict.fromkeys(table["source"]) if source)
+    note = (
+        "Predicted minus true of every hit of a particle; theta in rad, q_over_pt = q / (2.5 pT / GeV) clipped to +-2."
+    )
+    quoted = f" {DAGGER} quoted, other events; definition not stated: {sources}." if sources else ""
+    return f"{markdown_table(head, lines)}\n\n{note}{quoted}\n"
 
 
 def _edges(name: str) -> np.ndarray:
