@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from trackbench.errors import ConfigError, InputError
-from trackbench.trackers.layers.latent_clustering import METHODS, cluster_points, cluster_within
+from trackbench.trackers.layers.latent_clustering import (
+    METHODS,
+    cluster_points,
+    cluster_within,
+    nearest_centre,
+)
 
 
 def partition(labels):
@@ -103,6 +108,32 @@ def test_greedy_by_hand():
     assert cluster_points(points, "greedy_cosine", max_size=2, **settings).tolist() == [0, 0, 1, 1, 2, 2, -1]
 
 
+def test_nearest_centre_by_hand():
+    # Centres at 5 and 30 degrees: 18 is nearer to 30, 17 to 5, -60 and 100 too far from both.
+    points = directions([0, 10, 18, 17, 25, 35, -60, 100])
+    labels = np.array([0, 0, -1, -1, 1, 1, 1, -1])[[0, 1, 2, 3, 4, 5, 7, 7]]
+    assert nearest_centre(points, labels, 0.9).tolist() == [0, 0, 1, 0, 1, 1, -1, -1]
+    assert nearest_centre(points, labels, 0.3).tolist() == [0, 0, 1, 0, 1, 1, 0, 1]
+    # A cluster that loses all its hits is gone; nothing to do without clusters.
+    assert nearest_centre(directions([0, 80, 50, 50]), np.array([0, 0, 1, 1]), 0.9).tolist() == [-1, -1, 0, 0]
+    assert nearest_centre(points, np.full(8, -1), 0.5).tolist() == [-1] * 8
+
+
+@pytest.mark.parametrize("method", ["dbscan_cosine", "greedy_cosine"])
+def test_centres_are_the_last_step(method):
+    points = blobs(11, spread=0.3)
+    before = cluster_points(points, method, min_cluster_size=3)
+    after = cluster_points(points, method, min_cluster_size=3, centre=0.5)
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    expected = nearest_centre(unit, before, 0.5)
+    assert np.array_equal(after, expected) and not np.array_equal(after, before)
+    centres = [unit[before == k].sum(axis=0) for k in range(before.max() + 1)]
+    for row, label in zip(unit, after, strict=True):
+        cosine = [row @ centre / np.linalg.norm(centre) for centre in centres]
+        assert (label >= 0) == (max(cosine) >= 0.5)
+    assert np.array_equal(np.unique(after[after >= 0]), np.arange(after.max() + 1))
+
+
 def test_dbscan_by_hand():
     # cos 10 degrees = 0.9848: a chain of neighbours is one cluster, however long.
     points = directions([0, 9, 18, 27, 90, 99, 180])
@@ -193,6 +224,7 @@ def test_inside_one_group_or_none_is_the_whole_event():
         ({"eps": 0.0}, "clustering.eps"),
         ({"similarity": 1.0}, "clustering.similarity"),
         ({"max_size": 1}, "clustering.max_size"),
+        ({"centre": 1.5}, "clustering.centre"),
     ],
 )
 def test_wrong_settings_are_refused(settings, words):

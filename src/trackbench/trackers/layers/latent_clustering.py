@@ -2,7 +2,8 @@
 
 Sources: HDBSCAN on the regressed parameters: Dobreva, MSc thesis "Translating Hits to Tracks", ch. 5; the greedy
 clustering: SlavPsh/transformer, where a hit takes its k - 1 nearest for a fixed k. Tracks of the whole detector have
-8 to 20 hits, so here a threshold on the similarity decides instead of k.
+8 to 20 hits, so here a threshold on the similarity decides instead of k. The last step, each hit to the nearest
+centre, is one iteration of spherical k-means (Dhillon and Modha, Machine Learning 42 (2001) 143).
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from trackbench.errors import ConfigError, InputError, describe
 
 METHODS = ("hdbscan", "dbscan_cosine", "greedy_cosine")
 OUTSIDE = ("together", "unassigned")
+_CHUNK = 4096  # hits compared with all centres at once
 
 
 def cluster_points(
@@ -22,6 +24,7 @@ def cluster_points(
     eps: float = 0.05,
     similarity: float = 0.9,
     max_size: int = 0,
+    centre: float = 1.0,
 ) -> np.ndarray:
     """Cluster the hits of one event.
 
@@ -34,12 +37,14 @@ def cluster_points(
     eps: largest cosine distance 1 - cos of neighbours (DBSCAN), in (0, 2)
     similarity: smallest cosine of a hit with the seed of its cluster (greedy), in (-1, 1)
     max_size: most hits of a cluster, the most similar ones (greedy), 0 = no limit
+    centre: below 1, each hit goes to the cluster with the most similar centre in the end, if the cosine is at least
+        this, in [-1, 1] (DBSCAN and greedy); clusters may then be smaller than ``min_cluster_size``
     Returns (n,) int64, 0, 1, ..., -1 = unassigned.
     Raises ConfigError for a wrong setting, InputError for points that are not finite.
     Cost: HDBSCAN and DBSCAN about O(n log n) in few dimensions, greedy O(n^2 d).
     """
     sizes = {"min_cluster_size": min_cluster_size, "min_samples": min_samples, "max_size": max_size}
-    check_settings("clustering", {"method": method, "eps": eps, "similarity": similarity, **sizes})
+    check_settings("clustering", {"method": method, "eps": eps, "similarity": similarity, "centre": centre, **sizes})
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise InputError(describe("latent vectors", f"shape {points.shape}, or not finite", "(n, d) finite numbers"))
@@ -52,12 +57,39 @@ def cluster_points(
     pointing = length > 0
     unit = np.ascontiguousarray(points[pointing] / length[pointing, None])
     if method == "dbscan_cosine":
-        labels[pointing] = _dbscan(unit, eps, min_cluster_size, min_samples)
+        found = _dbscan(unit, eps, min_cluster_size, min_samples)
     else:
         from trackbench.trackers.layers.latent_kernels import greedy
 
-        labels[pointing] = greedy(unit, float(similarity), min_cluster_size, max_size)
+        found = greedy(unit, float(similarity), min_cluster_size, max_size)
+    labels[pointing] = nearest_centre(unit, found, centre) if centre < 1 else found
     return labels
+
+
+def nearest_centre(unit: np.ndarray, labels: np.ndarray, similarity: float) -> np.ndarray:
+    """Give each hit to the cluster whose centre is the most similar one: takes back hits that a neighbour took first.
+
+    unit: (n, d) float64, rows of length 1; labels: (n,) int, 0, 1, ..., negative = unassigned
+    similarity: smallest cosine of a hit with its centre; a centre is the direction of the sum of the cluster's hits
+    Returns (n,) int64, 0, 1, ..., -1 = unassigned. Cost O(n k d) for k clusters.
+    """
+    assigned = labels >= 0
+    if not assigned.any():
+        return labels
+    centres = np.zeros((labels.max() + 1, unit.shape[1]))
+    np.add.at(centres, labels[assigned], unit[assigned])
+    length = np.linalg.norm(centres, axis=1)
+    centres[length > 0] /= length[length > 0, None]
+    moved = np.full(len(unit), -1, dtype=np.int64)
+    for first in range(0, len(unit), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        cosine = unit[rows] @ centres.T
+        best = cosine.argmax(axis=1)
+        near = cosine[np.arange(len(best)), best] >= similarity
+        moved[rows][near] = best[near]
+    kept = moved >= 0
+    moved[kept] = np.unique(moved[kept], return_inverse=True)[1]
+    return moved
 
 
 def cluster_within(
@@ -97,6 +129,7 @@ def check_settings(where: str, settings: dict) -> None:
         "eps": (lambda value: 0 < value < 2, "in (0, 2)"),
         "similarity": (lambda value: -1 < value < 1, "in (-1, 1)"),
         "max_size": (lambda value: value == 0 or value >= 2, "0 or >= 2"),
+        "centre": (lambda value: -1 <= value <= 1, "in [-1, 1]"),
     }
     for name, value in settings.items():
         accepted, expected = good[name]
