@@ -32,13 +32,24 @@ def greedy(unit, similarity, min_size, max_size):
                     size += 1
         members = found[:size]
         if max_size > 0 and size > max_size:
-            members = members[np.argsort(-alike[:size], kind="mergesort")[:max_size]]
+            members = _most_alike(members, alike[:size], max_size)
         for j in members:
             labels[j] = n_clusters
             neighbours[j] = -1
         _remove_neighbours(unit, similarity, members, labels, neighbours)
         n_clusters += 1
     return labels
+
+
+@kernel
+def _most_alike(hits, alike, size):
+    """The ``size`` hits with the largest similarity, of equal ones the first. alike: (m,), overwritten."""
+    kept = np.empty(size, dtype=np.int64)
+    for place in range(size):
+        best = np.argmax(alike)
+        kept[place] = hits[best]
+        alike[best] = -np.inf
+    return kept
 
 
 @kernel
