@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from trackbench.errors import InputError
 from trackbench.evaluation import TruthSelection, evaluate_event
 from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks, match_labels, read_tracks
 from trackbench.runner import run_tracker
+from trackbench.sectored import SectoredTracker
 from trackbench.trackers.base import TrackerBase
 
 
@@ -215,6 +218,62 @@ def test_memory_freed_before_the_run_is_not_reused(events, paths):
     del blocks
     run_tracker(SmallBlocksTracker(), events, **paths)
     assert 18 < json.loads(paths["out_run"].read_text())["peak_memory_mb"] < 60
+
+
+class FakeCuda:
+    """Notes what is asked of ``torch.cuda``; 3 MB at most in the third call, 2 MB in the others."""
+
+    def __init__(self):
+        self.asked = []
+
+    def synchronize(self):
+        self.asked.append("synchronize")
+
+    def reset_peak_memory_stats(self):
+        self.asked.append("reset")
+
+    def get_device_name(self):
+        return "A device"
+
+    def max_memory_allocated(self):
+        calls = self.asked.count("call")
+        return {1: 9_000_000, 3: 3_000_000}.get(calls, 2_000_000)
+
+
+class CudaTracker(AzimuthTracker):
+    """Pretends to run on a device."""
+
+    device, precision, cuda = "cuda", "float32", None
+
+    def find_tracks(self, hits, timer):
+        self.cuda.asked.append("call")
+        return super().find_tracks(hits, timer)
+
+
+@pytest.mark.parametrize("sectors", [1, 2])
+def test_calls_on_a_device_end_when_it_has_finished(events, paths, monkeypatch, sectors):
+    tracker = CudaTracker()
+    tracker.cuda = FakeCuda()
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=tracker.cuda))
+    run_tracker(tracker if sectors == 1 else SectoredTracker(tracker, 2), events, **paths)
+    # One warm-up call and three events, each between two synchronisations.
+    one = ["reset", "synchronize", *["call"] * sectors, "synchronize"]
+    assert tracker.cuda.asked == one * 4
+    run = json.loads(paths["out_run"].read_text())
+    assert (run["device"], run["device_name"], run["precision"]) == ("cuda", "A device", "float32")
+    if sectors == 1:
+        assert run["peak_device_memory_mb"] == 3.0  # not the 9 of the first call
+
+
+def test_no_device_no_device_memory(events, paths, monkeypatch):
+    tracker = AzimuthTracker()
+    cuda = FakeCuda()
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    run_tracker(tracker, events, **paths)
+    assert cuda.asked == []
+    run = json.loads(paths["out_run"].read_text())
+    assert (run["device"], run["device_name"]) == ("cpu", None)
+    assert run["peak_device_memory_mb"] is None
 
 
 def test_changing_tracks_are_reported(events, paths, caplog):

@@ -1,6 +1,7 @@
 """Run one tracker over events and measure it: tracks, time per stage, memory, first call apart.
 
-Memory is that of the calling process, so run one tracker per process (the workflow does).
+Memory is that of the calling process, so run one tracker per process (the workflow does). For a tracker on a CUDA
+device each timed call ends when the device has finished, and the device memory torch allocated is measured too.
 """
 
 import dataclasses
@@ -104,6 +105,7 @@ class _Measurement:
         self.first_call_s: float | None = None
         self.calls = 0
         self.loaded_mb = self.first_call_mb = self.peak_mb = 0.0
+        self.peak_device_mb: float | None = None
         self.warm_tracks: Tracks | None = None
         self.repeatable: bool | None = None
 
@@ -137,6 +139,7 @@ class _Measurement:
             "first_call_s": self.first_call_s,
             "first_call_memory_mb": round(self.first_call_mb, 2),
             "peak_memory_mb": round(self.peak_mb, 2),
+            "peak_device_memory_mb": None if self.peak_device_mb is None else round(self.peak_device_mb, 2),
             "repeatable": self.repeatable,
         }
 
@@ -144,16 +147,30 @@ class _Measurement:
         if self.calls < 2:  # before and after the call that imports and compiles
             return_free_memory()
             self.loaded_mb = resident_mb()
-            self.peak_mb = 0.0
+            self.peak_mb, self.peak_device_mb = 0.0, None
         reset_peak()
+        if cuda := _cuda_of(self.tracker):
+            cuda.reset_peak_memory_stats()
+            cuda.synchronize()
         wall, cpu = time.perf_counter(), time.process_time()
         tracks = self.tracker.reconstruct_tracks(hits, timer)
+        if cuda := _cuda_of(self.tracker):  # again: the first call loads torch
+            cuda.synchronize()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         self.peak_mb = max(self.peak_mb, peak_mb() - self.loaded_mb)
         if self.calls == 0:
             self.first_call_s, self.first_call_mb = wall, self.peak_mb
+        if cuda:
+            # With the weights, which stay on the device: it is all memory that the tracker needs there.
+            self.peak_device_mb = max(self.peak_device_mb or 0.0, cuda.max_memory_allocated() / 1e6)
         self.calls += 1
         return tracks, wall, cpu
+
+
+def _cuda_of(tracker: TrackerBase):
+    """The module ``torch.cuda`` if the tracker runs on a CUDA device, else None; never loads torch by itself."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and str(getattr(tracker, "device", "cpu")).startswith("cuda") else None
 
 
 def _hits_of(events: Iterable[tuple[Hits, object]]):
@@ -172,13 +189,14 @@ def _write_timing(path: str | os.PathLike, rows: list[tuple]) -> None:
 
 
 def _describe_run(tracker: TrackerBase) -> dict:
-    config = tracker.config
+    config, cuda = tracker.config, _cuda_of(tracker)
     return {
         "tracker": type(tracker).__module__.rpartition(".")[2],
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},
         "seed": tracker.seed,
         "threads": usable_cpus(),
         "device": str(getattr(tracker, "device", "cpu")),
+        "device_name": cuda.get_device_name() if cuda else None,
         "precision": str(getattr(tracker, "precision", "float64")),
         "machine": machine_facts(),
         "versions": versions(),

@@ -27,6 +27,16 @@ class SectoredTracker:
         self.n_sectors = n_sectors
         self.overlap = overlap
 
+    @property
+    def device(self) -> str:
+        """Device of the tracker in each sector."""
+        return getattr(self.tracker, "device", "cpu")
+
+    @property
+    def precision(self) -> str:
+        """Precision of the tracker in each sector."""
+        return getattr(self.tracker, "precision", "float64")
+
     def reconstruct(self, hits: Hits, timer: Timer | None = None) -> np.ndarray:
         """Labels as ``TrackerBase.reconstruct`` gives them: (n,) int64, -1 = unassigned or padding."""
         return self.reconstruct_tracks(hits, timer).labels
