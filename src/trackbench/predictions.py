@@ -1,6 +1,7 @@
 """Outputs of a trained regression network for every test hit, beside the true targets: one Parquet file."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -45,15 +46,14 @@ def write_predictions(
     network, _ = load_weights(weights, KINDS)
     network = network.to(device)
     writer = None
-    with atomic_path(out) as temporary:
+    with atomic_path(out) as temporary, ExitStack() as stack:
         for hits, truth in read_events(Path(index_csv), split, limit=limit):
             table = pa.Table.from_pandas(predict_event(network, hits, truth, device, backend), preserve_index=False)
             if writer is None:
-                writer = ParquetWriter(temporary, table.schema)
+                writer = stack.enter_context(ParquetWriter(temporary, table.schema))
             writer.write_table(table)
         if writer is None:
             raise InputError(describe(index_csv, f"no events in the split '{split}'", "at least one"))
-        writer.close()
 
 
 def predict_event(network, hits: Hits, truth: Truth, device: str = "cpu", backend: str = "auto") -> pd.DataFrame:

@@ -154,7 +154,7 @@ def outside_text(table: pd.DataFrame) -> str:
 def _draw(ax: Axes, table: pd.DataFrame, variable: str, labels: dict[str, str]) -> None:
     names = list(dict.fromkeys(table["row"]))
     # Series are shifted inside the bin so that error bars do not hide each other.
-    shifts = np.linspace(-0.28, 0.28, len(names)) if len(names) > 1 else [0.0]
+    shifts = np.linspace(-0.28, 0.28, len(names)) if len(names) > 1 else np.zeros(len(names))
     for name, shift in zip(names, shifts, strict=True):
         mine = table[table["row"] == name]
         total = mine[mine["bin"] == "all"].iloc[0]

@@ -219,7 +219,7 @@ def _draw_residuals(ax: Axes, predictions: dict, table: pd.DataFrame, name: str,
     for entry in table.itertuples():
         values = residuals(predictions[entry.row], name)
         density = np.histogram(values, edges)[0] / (max(values.size, 1) * np.diff(edges))
-        outside = 1 - density.sum() * (edges[1] - edges[0])
+        outside = np.mean(np.abs(values) > parameter.reach) if values.size else 0.0
         text = f"{entry.row} ({labels[entry.row]})" if labels.get(entry.row) else entry.row
         numbers = f"width {entry.half_width:.3f}, rms {entry.rms:.3f}, {100 * outside:.1f} % outside"
         ax.stairs(density, edges, color=row_style(entry.row).color, linewidth=1.8, label=f"{text}\n{numbers}")
