@@ -24,6 +24,7 @@ from trackbench.trackers.base import Timer, TrackerBase
 
 logger = logging.getLogger(__name__)
 
+SLOW_EVENT_S = 0.1  # quicker events are not worth a line each
 TIMING_COLUMNS = ("event_id", "n_hits", "stage", "wall_s", "cpu_s")
 
 
@@ -61,6 +62,7 @@ def run_tracker(
         if not measurement.timed_events:
             raise InputError(describe("events", "there are none", "at least one event to reconstruct"))
         _write_timing(out_timing, measurement.rows)
+        logger.info("%d events", len(measurement.timed_events))
         write_json(out_run, {**_describe_run(tracker), **(facts or {}), "warmup": warmup, **measurement.summary()})
 
 
@@ -129,7 +131,8 @@ class _Measurement:
             self.warm_tracks = None
             if not self.repeatable:
                 logger.warning("event %d: two calls with the same seed gave different tracks", hits.event_id)
-        logger.info("event %d: %d hits, %.3f s", hits.event_id, n_hits, wall)
+        level = logging.INFO if wall > SLOW_EVENT_S else logging.DEBUG
+        logger.log(level, "event %d: %d hits, %.3f s", hits.event_id, n_hits, wall)
         return tracks
 
     def summary(self) -> dict:

@@ -21,6 +21,7 @@ from trackbench.files import atomic_path
 
 TRACK_COLUMNS = ("event_id", "hit_id", "track_id")
 _NO_TRACKS = pd.DataFrame({"hit_id": np.zeros(0, np.int64), "track_id": np.zeros(0, np.int64)})
+LARGE_EVENT = 1000  # hits; only larger events are worth a line each
 logger = logging.getLogger(__name__)
 
 
@@ -111,6 +112,8 @@ def evaluate_tracks(
     results = list(_evaluate_all(tracks, events, selection, fits))
     if not results:
         raise InputError(describe(tracks, "holds no events", "at least one event to evaluate"))
+    found, targets = np.sum([result.counts["dm"] for result in results], axis=0)
+    logger.info("%d events: DM %.4f of %d targets", len(results), found / max(targets, 1), targets)
     counts = [(result.event_id, metric, num, den) for result in results for metric, (num, den) in result.counts.items()]
     table = pd.DataFrame(counts, columns=["event_id", "metric", "num", "den"])
     with atomic_path(out.counts) as temporary:
@@ -147,7 +150,8 @@ def _evaluate_all(tracks, events, selection: TruthSelection, fits: dict[int, Tra
         # An event without candidates has no rows, even from a tracker that fits.
         parameters = fits.get(truth.event_id, TrackParameters.empty()) if fits else None
         result = evaluate_event(labels, truth, selection, parameters=parameters)
-        logger.info("event %d: DM %.4f of %d targets", truth.event_id, result.value("dm"), result.counts["dm"][1])
+        level = logging.INFO if len(truth) > LARGE_EVENT else logging.DEBUG
+        logger.log(level, "event %d: DM %.4f of %d targets", truth.event_id, result.value("dm"), result.counts["dm"][1])
         yield result
     if remaining:
         what = f"{len(remaining)} events without truth (first {min(remaining)})"
