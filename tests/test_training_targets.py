@@ -13,11 +13,16 @@ from toys import CURVATURE, toy_event
 from trackbench.data.hits import Hits
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import ConfigError, InputError
-from trackbench.training.augment import augmented, flipped, mirrored, rotated
+from trackbench.training.augment import Symmetry
 from trackbench.training.bins import QuantileBins
-from trackbench.training.targets import hit_targets, particle_rows, particle_targets
+from trackbench.training.targets import Momenta, hit_targets, particle_rows, particle_targets
 
-OPERATIONS = {"flipped": flipped, "mirrored": mirrored, "turned": lambda event: rotated(event, 2.5)}
+SYMMETRIES = {
+    "turned": Symmetry(2.5),
+    "flipped": Symmetry(flip=True),
+    "mirrored": Symmetry(mirror=True),
+    "all": Symmetry(-1.0, True, True),
+}
 PATHS = np.linspace(20.0, 400.0, 6)  # [mm]
 
 
@@ -94,7 +99,7 @@ def test_large_particle_ids_stay_apart():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"q": [0, 1]}, "no charge for 1 particles with hits"), ({"pt": [1.0, 0.0]}, "no positive finite pt")],
+    [({"q": [0, 1]}, "no charge for 1 particles"), ({"pt": [1.0, 0.0]}, "no positive finite pt")],
 )
 def test_particles_that_cannot_be_targets_are_refused_only_with_hits(change, message):
     columns = {"pt": [1.0, 1.0], "eta": [0.0, 0.0], "phi": [0.0, 0.0], "q": [1, 1], **change}
@@ -193,7 +198,7 @@ def test_bins_refuse_what_cannot_be_binned():
     with pytest.raises(InputError, match="no hit of a particle"):
         QuantileBins.fit([], 2, 2, 2)
     neutral = truth_of([1], table(pt=[1.0], eta=[0.0], phi=[0.0], q=[0]))
-    with pytest.raises(InputError, match="hits of 1 neutral particles"):
+    with pytest.raises(InputError, match="no charge for 1 particles"):
         QuantileBins.fit([neutral], 2, 2, 2)
     with pytest.raises(ConfigError, match="n_theta"):
         QuantileBins.fit([noise], 2, 0, 2)
@@ -224,19 +229,29 @@ def track_event(seed=0, n=40):
     return hits, truth_of(np.repeat(np.arange(1, n + 1), len(PATHS)), particles)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_changed_hits_are_those_of_the_changed_tracks(name):
+def moved(event, symmetry):
+    """The event with hits, vertices and momenta moved."""
+    hits, truth = event
+    momenta = symmetry.momenta(Momenta.of(truth.particles))
+    vertex = symmetry.positions(truth.particles[["vx", "vy", "vz"]].to_numpy())
+    columns = {**momenta._asdict(), **dict(zip(("vx", "vy", "vz"), vertex.T, strict=True))}
+    particles = truth.particles.assign(**columns)
+    return replace(hits, xyz=symmetry.positions(hits.xyz)), replace(truth, particles=particles)
+
+
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_moved_hits_are_those_of_the_moved_tracks(name):
     event = track_event()
-    hits, truth = OPERATIONS[name](event)
+    hits, truth = moved(event, SYMMETRIES[name])
     assert np.abs(hits.xyz - event[0].xyz).max() > 100
     assert hits.xyz == pytest.approx(points_on_tracks(truth.particles).reshape(-1, 3), abs=1e-8)
     wrong = truth.particles.assign(q=-truth.particles["q"])
     assert np.abs(hits.xyz - points_on_tracks(wrong).reshape(-1, 3)).max(axis=1).reshape(-1, 6)[:, -1].min() > 1
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_changed_toy_hits_stay_on_their_helices(name):
-    hits, truth = OPERATIONS[name](toy_event(n_noise=0, smear=0.0))
+@pytest.mark.parametrize("name", SYMMETRIES)
+def test_moved_toy_hits_stay_on_their_helices(name):
+    hits, truth = moved(toy_event(n_noise=0, smear=0.0), SYMMETRIES[name])
     particle = truth.particles.iloc[particle_rows(truth)]
     r = np.hypot(hits.xyz[:, 0], hits.xyz[:, 1])
     x = CURVATURE * (particle["q"] / particle["pt"]).to_numpy() * r
@@ -246,43 +261,42 @@ def test_changed_toy_hits_stay_on_their_helices(name):
     assert hits.xyz[:, 2] == pytest.approx(z, abs=1e-9)
 
 
-def test_targets_after_mirrors_by_hand():
-    event = track_event(seed=2)
-    before = hit_targets(event[1], "q_over_pt")
-    theta, sine, cosine, curvature = before.T
-    assert hit_targets(flipped(event)[1], "q_over_pt") == pytest.approx(
-        np.column_stack([np.pi - theta, sine, cosine, curvature]), abs=1e-6
-    )
-    assert hit_targets(mirrored(event)[1], "q_over_pt") == pytest.approx(
-        np.column_stack([theta, -sine, cosine, -curvature]), abs=1e-6
-    )
-    quarter = hit_targets(rotated(event, np.pi / 2)[1], "q_over_pt")
-    assert quarter == pytest.approx(np.column_stack([theta, cosine, -sine, curvature]), abs=1e-6)
+def test_targets_of_moved_particles_by_hand():
+    momenta = Momenta.of(track_event(seed=2)[1].particles)
+    theta, sine, cosine, curvature = momenta.targets("q_over_pt").T
+    for symmetry, expected in (
+        (Symmetry(), (theta, sine, cosine, curvature)),
+        (Symmetry(flip=True), (np.pi - theta, sine, cosine, curvature)),
+        (Symmetry(mirror=True), (theta, -sine, cosine, -curvature)),
+        (Symmetry(np.pi / 2), (theta, cosine, -sine, curvature)),
+        (Symmetry(np.pi / 2, mirror=True), (theta, cosine, sine, -curvature)),  # mirror first, then turn
+    ):
+        found = symmetry.momenta(momenta)
+        assert found.targets("q_over_pt") == pytest.approx(np.column_stack(expected), abs=1e-6)
+        assert (np.abs(found.phi) <= np.pi).all()
+        assert (found.pt == momenta.pt).all()
 
 
-def test_operations_leave_the_event_they_are_given_alone_and_undo_themselves():
-    event = track_event()
-    xyz, particles = event[0].xyz.copy(), event[1].particles.copy()
-    for operation in (flipped, mirrored):
-        twice = operation(operation(event))
-        assert (twice[0].xyz == xyz).all()
-        pd.testing.assert_frame_equal(twice[1].particles, particles)
-    back = rotated(rotated(event, 1.0), -1.0)
-    pd.testing.assert_frame_equal(back[1].particles, particles)
-    assert (event[0].xyz == xyz).all()
-    assert back[1].particle_id is event[1].particle_id
+def test_symmetries_leave_what_they_are_given_alone():
+    xyz = track_event()[0].xyz
+    momenta = Momenta.of(track_event()[1].particles)
+    before = xyz.copy(), [column.copy() for column in momenta]
+    symmetry = Symmetry(1.0, True, True)
+    symmetry.positions(xyz)
+    symmetry.momenta(momenta)
+    assert (xyz == before[0]).all()
+    assert all((now == then).all() for now, then in zip(momenta, before[1], strict=True))
+    assert (Symmetry().positions(xyz) == xyz).all()
 
 
-def test_augmentation_draws_everything_and_only_what_is_asked_for():
-    event = track_event(n=1)
-    before = event[1].particles.iloc[0]
+def test_only_what_is_asked_for_is_drawn_and_each_mirror_half_of_the_time():
     for rotate, flip, mirror in itertools.product((False, True), repeat=3):
         rng = np.random.default_rng(0)
-        found = [augmented(event, rng, rotate, flip, mirror)[1].particles.iloc[0] for _ in range(40)]
-        assert len({particle["eta"] for particle in found}) == 1 + flip
-        assert len({particle["q"] for particle in found}) == 1 + mirror
-        assert len({abs(particle["phi"]) for particle in found}) == (40 if rotate else 1)
-        assert all(particle["pt"] == before["pt"] for particle in found)
-        assert rng.random() == np.random.default_rng(0).random(121)[-1]
-    turns = [augmented(event, rng, True, False, False)[1].particles["phi"][0] for _ in range(400)]
-    assert np.histogram(turns, 4, (-np.pi, np.pi))[0] == pytest.approx(np.full(4, 100), abs=35)
+        drawn = [Symmetry.draw(rng, rotate, flip, mirror) for _ in range(400)]
+        assert rng.random() == np.random.default_rng(0).random(1201)[-1]
+        for name, wanted in (("flip", flip), ("mirror", mirror)):
+            assert sum(getattr(symmetry, name) for symmetry in drawn) == pytest.approx(200 * wanted, abs=40)
+        angles = [symmetry.angle for symmetry in drawn]
+        quarters = np.histogram(angles, 4, (0, 2 * np.pi))[0]
+        assert quarters == pytest.approx(np.full(4, 100) if rotate else [400, 0, 0, 0], abs=35)
+    assert {(symmetry.flip, symmetry.mirror) for symmetry in drawn} == set(itertools.product((False, True), repeat=2))

@@ -7,55 +7,42 @@ reverse the field; in the unchanged field, the mirrored hits are those of the op
 real detector are not that symmetric matters to module numbers only, which no network here reads.
 """
 
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from trackbench.data.hits import Hits
-from trackbench.data.truth import Truth
 from trackbench.geometry.coordinates import wrap_angle
-
-Event = tuple[Hits, Truth]
-
-
-def rotated(event: Event, angle: float) -> Event:
-    """Turn an event about the z axis: hits, vertices and momenta. angle: [rad], positive from x to y."""
-    hits, truth = event
-    cosine, sine = np.cos(angle), np.sin(angle)
-    x, y, z = hits.xyz.T
-    vx, vy = truth.particles["vx"], truth.particles["vy"]
-    particles = truth.particles.assign(
-        phi=wrap_angle(truth.particles["phi"].to_numpy() + angle),
-        vx=cosine * vx - sine * vy,
-        vy=sine * vx + cosine * vy,
-    )
-    xyz = np.column_stack((cosine * x - sine * y, sine * x + cosine * y, z))
-    return replace(hits, xyz=xyz), replace(truth, particles=particles)
+from trackbench.training.targets import Momenta
 
 
-def flipped(event: Event) -> Event:
-    """Mirror an event at the plane z = 0: theta becomes pi - theta; charge and phi stay."""
-    hits, truth = event
-    particles = truth.particles.assign(eta=-truth.particles["eta"], vz=-truth.particles["vz"])
-    return replace(hits, xyz=hits.xyz * (1.0, 1.0, -1.0)), replace(truth, particles=particles)
+class Symmetry(NamedTuple):
+    """Mirrors, and after them a turn.
 
-
-def mirrored(event: Event) -> Event:
-    """Mirror an event at the plane y = 0: phi becomes -phi and the charges change sign; theta stays."""
-    hits, truth = event
-    table = truth.particles
-    particles = table.assign(phi=wrap_angle(-table["phi"].to_numpy()), vy=-table["vy"], q=-table["q"])
-    return replace(hits, xyz=hits.xyz * (1.0, -1.0, 1.0)), replace(truth, particles=particles)
-
-
-def augmented(event: Event, rng: np.random.Generator, rotate: bool, flip: bool, mirror: bool) -> Event:
-    """Turn an event by a random angle and mirror it at each plane with probability 1/2, as far as asked for.
-
-    rng draws three numbers whatever is asked for. Volume, layer and module numbers stay as they were.
+    angle: of the turn about z [rad], from x to y; flip: mirror at z = 0; mirror: at y = 0, charges reversed
     """
-    turn, over_z, over_y = rng.random(3)
-    if mirror and over_y < 0.5:
-        event = mirrored(event)
-    if flip and over_z < 0.5:
-        event = flipped(event)
-    return rotated(event, 2 * np.pi * turn) if rotate else event
+
+    angle: float = 0.0
+    flip: bool = False
+    mirror: bool = False
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, rotate: bool, flip: bool, mirror: bool) -> "Symmetry":
+        """Draw a turn by any angle and each mirror with probability 1/2, as far as asked for.
+
+        Takes three numbers of ``rng`` whatever is asked for.
+        """
+        turn, over_z, over_y = rng.random(3).tolist()
+        return cls(2 * np.pi * turn if rotate else 0.0, flip and over_z < 0.5, mirror and over_y < 0.5)
+
+    def positions(self, xyz: np.ndarray) -> np.ndarray:
+        """Move hits or vertices. xyz: (n, 3). Returns (n, 3)."""
+        cosine, sine = np.cos(self.angle), np.sin(self.angle)
+        y = -1.0 if self.mirror else 1.0
+        # Rows: where the unit vectors along x, y and z go.
+        return xyz @ np.array([[cosine, sine, 0.0], [-y * sine, y * cosine, 0.0], [0.0, 0.0, -1.0 if self.flip else 1]])
+
+    def momenta(self, momenta: Momenta) -> Momenta:
+        """Momenta and charges that leave the moved hits."""
+        y = -1 if self.mirror else 1
+        eta = -momenta.eta if self.flip else momenta.eta
+        return momenta._replace(eta=eta, phi=wrap_angle(y * momenta.phi + self.angle), q=y * momenta.q)

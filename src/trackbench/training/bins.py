@@ -12,7 +12,7 @@ import numpy as np
 
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
-from trackbench.training.targets import particle_rows, polar_angle
+from trackbench.training.targets import Momenta, hit_momenta, of_hits
 
 QUANTITIES = ("phi", "theta", "p")
 
@@ -72,15 +72,15 @@ class QuantileBins:
 
         Returns (n,) int64 in 0 ... n_classes - 1, -1 = noise. Raises InputError for hits of neutral particles.
         """
-        row = particle_rows(truth)
-        used, place = np.unique(row[row >= 0], return_inverse=True)
-        particles = _charged(truth, used)
-        label = (particles["q"].to_numpy() > 0).astype(np.int64)
-        for name, values, n in zip(QUANTITIES, _quantities(particles), self.shape, strict=True):
-            label = label * n + np.searchsorted(getattr(self, name), values)
-        found = np.full(len(row), -1, dtype=np.int64)
-        found[row >= 0] = label[place]
-        return found
+        momenta, number = hit_momenta(truth)
+        return of_hits(self.classes_of(momenta), number, -1)
+
+    def classes_of(self, momenta: Momenta) -> np.ndarray:
+        """Class of each particle. Returns (m,) int64."""
+        label = (momenta.q > 0).astype(np.int64)
+        for name, n in zip(QUANTITIES, self.shape, strict=True):
+            label = label * n + np.searchsorted(getattr(self, name), getattr(momenta, name))
+        return label
 
     def as_dict(self) -> dict[str, list[float]]:
         """Return the edges as plain values, for checkpoints."""
@@ -96,23 +96,8 @@ class QuantileBins:
 
 def _values_of_particles(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     """phi, theta, |p| (3, m) and number of hits (m,) of the particles with hits."""
-    row = particle_rows(truth)
-    used, hits = np.unique(row[row >= 0], return_counts=True)
-    return np.stack(_quantities(_charged(truth, used))), hits
-
-
-def _quantities(particles):
-    p = particles["pt"].to_numpy(np.float64) * np.cosh(particles["eta"].to_numpy(np.float64))
-    return particles["phi"].to_numpy(np.float64), polar_angle(particles), p
-
-
-def _charged(truth: Truth, rows: np.ndarray):
-    particles = truth.particles.iloc[rows]
-    neutral = particles["particle_id"].to_numpy()[particles["q"].to_numpy() == 0]
-    if neutral.size:
-        what = f"hits of {neutral.size} neutral particles (first {neutral[0]})"
-        raise InputError(describe(f"event {truth.event_id}", what, "charged particles"))
-    return particles
+    momenta, number = hit_momenta(truth)
+    return np.stack([getattr(momenta, name) for name in QUANTITIES]), np.bincount(number[number >= 0])
 
 
 def _edges(values: np.ndarray, hits: np.ndarray, n: int) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ The training loop knows the ``Task`` protocol only, so that every later tracker 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +21,11 @@ from trackbench.trackers.layers.learned import projection_clusters
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import save_weights
-from trackbench.training.augment import augmented
+from trackbench.training.augment import Symmetry
 from trackbench.training.bins import QuantileBins
 from trackbench.training.config import LossConfig, check_task
 from trackbench.training.losses import classification_loss, contrastive_loss, regression_loss
-from trackbench.training.targets import N_TARGETS, hit_targets, particle_rows
+from trackbench.training.targets import N_TARGETS, hit_momenta, of_hits
 
 Event = tuple[Hits, Truth]
 
@@ -125,28 +125,32 @@ class HitTask:
             raise InputError(describe("training batch", "no event", "at least one"))
         for event in events:
             _check_event(*event)
+        self._require_constants()
         # Of the event as it is: the symmetries move the clusters with it, but not the numbers of the volumes.
         clusters = [projection_clusters(self.network, hits) for hits, _ in events]
-        if rng is not None:
-            loss = self.loss
-            events = [augmented(event, rng, loss.rotate, loss.flip, loss.mirror) for event in events]
-        batch = collate_hits([hits for hits, _ in events], None if clusters[0] is None else clusters)
-        return self._with_truth(batch, [truth for _, truth in events])
+        moves = [self._draw(rng) for _ in events]
+        moved = [replace(hits, xyz=move.positions(hits.xyz)) for (hits, _), move in zip(events, moves, strict=True)]
+        batch = collate_hits(moved, None if clusters[0] is None else clusters)
+        return self._with_truth(batch, [truth for _, truth in events], moves)
 
-    def _with_truth(self, hits: Batch, truths: Sequence[Truth]) -> TrainingBatch:
+    def _draw(self, rng: np.random.Generator | None) -> Symmetry:
+        loss = self.loss
+        return Symmetry() if rng is None else Symmetry.draw(rng, loss.rotate, loss.flip, loss.mirror)
+
+    def _with_truth(self, hits: Batch, truths: Sequence[Truth], moves: Sequence[Symmetry]) -> TrainingBatch:
         shape = hits.xyz.shape[:2]
         particle, pt = np.full(shape, -1, np.int64), np.zeros(shape, np.float32)
         targets = np.zeros((*shape, N_TARGETS), np.float32) if self.network.targets != "none" else None
         classes = np.full(shape, -1, np.int64) if self.network.classes else None
-        self._require_constants()
-        for i, truth in enumerate(truths):
-            n, row = len(truth), particle_rows(truth)
-            particle[i, :n] = row
-            pt[i, :n] = np.append(truth.particles["pt"].to_numpy(), 0.0)[row]
+        for i, (truth, move) in enumerate(zip(truths, moves, strict=True)):
+            momenta, number = hit_momenta(truth)
+            momenta, n = move.momenta(momenta), len(number)
+            particle[i, :n] = number
+            pt[i, :n] = of_hits(momenta.pt, number, 0.0)
             if targets is not None:
-                targets[i, :n] = np.nan_to_num(hit_targets(truth, self.network.targets))
+                targets[i, :n] = of_hits(momenta.targets(self.network.targets), number, 0.0)
             if classes is not None:
-                classes[i, :n] = self.bins.classes(truth)
+                classes[i, :n] = of_hits(self.bins.classes_of(momenta), number, -1)
         arrays = (None if array is None else torch.from_numpy(array) for array in (particle, pt, targets, classes))
         return TrainingBatch(hits, *arrays)
 
