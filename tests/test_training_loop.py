@@ -3,9 +3,11 @@
 import dataclasses
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -447,17 +449,36 @@ def test_killed_and_resumed(index, whole, tmp_path, fault):
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+def wait_for_state(process, folder):
+    """Wait until a training has saved its first state, and some steps more."""
+    while not (folder / STATE).exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(float(np.random.default_rng(int.from_bytes(os.urandom(4))).uniform(0, 0.5)))
+
+
 @pytest.mark.slow
 @pytest.mark.faults
 def test_killed_by_another_process_at_random_and_resumed_in_a_third(index, whole, tmp_path):
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    with start(index, tmp_path) as process:
-        while not (tmp_path / STATE).exists() and process.poll() is None:
-            signal.sigtimedwait([], 0.01)
-        signal.sigtimedwait([], float(rng.uniform(0, 0.5)))
+    with start(index, tmp_path, "slow:0.05") as process:
+        wait_for_state(process, tmp_path)
         process.kill()
+    assert process.returncode == -signal.SIGKILL
     with start(index, tmp_path) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     weights = torch.load(tmp_path / "out.pt", weights_only=True)
     assert all(torch.equal(value, whole.network.state_dict()[name]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_asked_to_stop_by_another_process(index, whole, tmp_path):
+    with start(index, tmp_path, "slow:0.05") as process:
+        wait_for_state(process, tmp_path)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    step = int(re.search(r"stopped by SIGTERM at step (\d+) of 24, saved; run again to resume", err)[1])
+    again = ToyTask()
+    assert_same(toy_train(index, tmp_path, again), whole)
+    assert again.count == 24 - step

@@ -1,11 +1,12 @@
 """A tiny task and toy shards to test the training loop on; run as a program it trains on them.
 
-python toy_tasks.py INDEX FOLDER OUT.pt [FAULT]: FAULT is "step:N" or "write:N", see ``break_at``.
+python toy_tasks.py INDEX FOLDER OUT.pt [FAULT]: FAULT is "step:N", "write:N" or "slow:T", see ``break_at``.
 """
 
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,8 +115,11 @@ def toy_train(index, folder, task=None, config=CONFIG, identity=IDENTITY, seed=3
 
 
 def break_at(fault):
-    """Kill this process at a step ("step:N") or while the N-th state is half written ("write:N"). Returns a task."""
+    """Return a task. It kills this process at a step ("step:N") or while the N-th state is half written ("write:N"),
+    or only takes its time, in seconds per step ("slow:T")."""
     kind, _, number = fault.partition(":")
+    if kind == "slow":
+        return ToyTask(lambda count, terms: time.sleep(float(number)))
     die = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
     if kind == "step":
         return ToyTask(lambda count, terms: die() if count == int(number) else None)

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         facts=out.with_name(out.stem + "-facts.json"),
         folder=out.with_suffix(".training"),
     )
-    job = TrainingJob(args.task, blocks, args.seed, args.threads, model=out.stem)
+    sample = Path(args.index).resolve().parent.name
+    job = TrainingJob(args.task, blocks, args.seed, args.threads, model=out.stem, set_name=sample)
     try:
         facts = train_model(args.index, Path(args.index).with_name("manifest.json"), job, files)
     except ConfigError as error:
