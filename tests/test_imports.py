@@ -32,9 +32,11 @@ ALLOWED = {
     "predictions": {"errors", "files", "data", "trackers", "training"},
     "track_latency": {"errors", "machine", "data", "trackers"},
     "sectored": {"data", "trackers"},
+    "decomposition": {"errors", "data", "trackers", "evaluation", "sectored"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
+    "mask_cost": {"errors", "machine", "memory", "trackers"},
     "mask_study": {
-        *("errors", "settings", "machine", "memory", "geometry", "data", "trackers", "tiling", "surface_table"),
+        *("errors", "settings", "data", "trackers", "tiling", "surface_table", "mask_cost"),
         "evaluation",
     },
     "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
