@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,6 +51,13 @@ def random_particles(rng, n, q=(-1, 1)) -> pd.DataFrame:
         vy=rng.normal(0, 5, n),
         vz=rng.normal(0, 20, n),
     )
+
+
+def test_what_the_ceilings_need_loads_no_torch():
+    modules = "trackbench.training.config, trackbench.training.targets, trackbench.training.bins"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1] / "src")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 # Targets
