@@ -16,6 +16,7 @@ if not workflow.configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/rows.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -38,6 +39,7 @@ include: "workflow/rules/infer.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/effects.smk"
 include: "workflow/rules/subevents.smk"
+include: "workflow/rules/trackformers.smk"
 include: "workflow/rules/plot.smk"
 
 

@@ -22,7 +22,7 @@ def about(kind: str, config: Mapping) -> str:
     """Say what one kind of result was made from.
 
     kind: "comparison" (tables and figures of all test events), "surfaces", "event" (one event drawn),
-        "latency", "tiled", "simulation" or "effects" (variations of the simulation)
+        "latency", "tiled", "simulation", "effects" (variations of the simulation) or "subevents" (sets of few tracks)
     config: the complete workflow configuration
     Returns sentences in reStructuredText. Raises KeyError for another kind.
     """
@@ -95,6 +95,22 @@ def _effects(config: Mapping) -> str:
     )
 
 
+def _subevents(config: Mapping) -> str:
+    block = config["subevents"]
+    parents = block["parents"]
+    events = parents["events"]
+    known = {**config, "data": {**config["data"], "simulate": {**config["data"]["simulate"], **parents["simulate"]}}}
+    sets = ", ".join(block["sets"])
+    labels = {model["training"].get("label", "") for model in config["models"].values()} - {""}
+    return _sentences(
+        f"Sub-events of {sets} tracks cut from {events['train']} training, {events['val']} validation and "
+        f"{events['test']} test parents ({_data(known)}), split by parent",
+        "all hits of the full detector left by the drawn particles, noise removed by truth",
+        "targets: all particles with a hit, no cut on pT or eta",
+        f"networks labelled {' or '.join(sorted(labels))} are not trained to the end" if labels else "",
+    )
+
+
 _KINDS: dict[str, Callable[[Mapping], str]] = {
     "comparison": _comparison,
     "surfaces": _surfaces,
@@ -103,6 +119,7 @@ _KINDS: dict[str, Callable[[Mapping], str]] = {
     "tiled": _tiled,
     "simulation": _simulation,
     "effects": _effects,
+    "subevents": _subevents,
 }
 
 

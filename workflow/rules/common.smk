@@ -15,13 +15,6 @@ from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
 from trackbench.files import write_json
-from trackbench.learning_config import (
-    find_row,
-    matrix_rows,
-    model_settings,
-    rows_of_set,
-    set_range,
-)
 from trackbench.trackers.base import load_module
 
 try:
@@ -39,27 +32,6 @@ SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 EFFECTS = config["effects"]["variations"]
 EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
 SUBEVENTS = config["subevents"]
-SETS = list(SUBEVENTS["sets"])
-CEILINGS = [
-    "true_targets",
-    "true_targets_q_over_pt",
-    "true_classes_5400",
-    "true_classes_1350",
-    "true_classes_450",
-]
-# (model, set) of every network that is trained
-TRAINED = [
-    (name, trained_on)
-    for name, model in config["models"].items()
-    for trained_on in model["sets"]
-]
-# The first phase has no cuts: every particle with a hit is a target.
-SUBEVENT_SELECTION = {
-    "pt_min": 0.0,
-    "eta_max": float("inf"),
-    "min_layers": 1,
-    "layer_rule": "hits",
-}
 SPLITS = ["train", "val", "test"]
 FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
 FIGURES = [
@@ -157,67 +129,6 @@ def drawn_as(wildcards):
     return [10_000_000 + k for k in range(shard_events("effects"))]
 
 
-def sample_of(set_name):
-    """Sample of a set of sub-events."""
-    return f"tracks-{set_name}"
-
-
-def set_of(wildcards):
-    """Set of a sample of sub-events, the wildcard's."""
-    return wildcards.sample.removeprefix("tracks-")
-
-
-def subevent_settings(wildcards):
-    """SubeventConfig values of a sample of sub-events."""
-    low, high = set_range(set_of(wildcards))
-    given = SUBEVENTS["sets"][set_of(wildcards)]
-    return {"low": low, "high": high, **given, "seed": config["seed"]}
-
-
-def row_of(wildcards):
-    """Row of ``subevents.trackers`` behind the wildcards sample and tracker."""
-    return find_row(config, wildcards.tracker, set_of(wildcards))
-
-
-def weights_file(model, trained_on):
-    """Weights of a model trained on a set."""
-    return f"results/{RUN}/models/{model}/{trained_on}.pt"
-
-
-def row_weights(wildcards):
-    """Weights that the row needs, or nothing."""
-    row = row_of(wildcards)
-    return weights_file(row.model, row.trained_on) if row.model else []
-
-
-def row_settings(wildcards):
-    """Settings of the row, with the path of its weights."""
-    row = row_of(wildcards)
-    if not row.model:
-        return row.settings
-    return {**row.settings, "checkpoint": weights_file(row.model, row.trained_on)}
-
-
-def row_tuned(wildcards):
-    """File with the tuned settings of a row, or nothing if it is not tuned.
-
-    They are tuned on the set the weights were trained on, not on the one that is tested.
-    """
-    row = row_of(wildcards)
-    events = min(SUBEVENTS["tuning"]["events"], SUBEVENTS["parents"]["events"]["val"])
-    if not events or not load_module(row.tracker).Tracker.search_space:
-        return []
-    name, _, other = wildcards.tracker.partition("@")
-    return f"results/{RUN}/tuned/{sample_of(other or set_of(wildcards))}/{name}.json"
-
-
-def row_digest(script):
-    """Digest of the code behind a script that loads the tracker of a row."""
-    return lambda wildcards: digest(
-        script, f"trackbench.trackers.{row_of(wildcards).tracker}"
-    )
-
-
 def raw_source(wildcards):
     """File whose presence says that the raw events of a shard are there."""
     if is_simulated(wildcards.sample):
@@ -292,6 +203,7 @@ def final_results():
             for kind in ("pdf", "png", "csv")
         ),
         str(results / "figures" / "event_display_3d.html"),
+        *first_phase_results(),
     ]
 
 

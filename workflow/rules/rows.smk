@@ -1,0 +1,216 @@
+# Helpers of the rules on sub-events of few tracks: rows, their weights and settings, files of the studies.
+from trackbench.learning_config import (
+    Row,
+    find_row,
+    matrix_rows,
+    model_settings,
+    rows_of_set,
+    set_range,
+)
+
+SETS = list(SUBEVENTS["sets"])
+CEILINGS = [
+    "true_targets",
+    "true_targets_q_over_pt",
+    "true_classes_5400",
+    "true_classes_1350",
+    "true_classes_450",
+]
+# (model, set) of every network that is trained
+TRAINED = [
+    (name, trained_on)
+    for name, model in config["models"].items()
+    for trained_on in model["sets"]
+]
+# The first phase has no cuts: every particle with a hit is a target.
+SUBEVENT_SELECTION = {
+    "pt_min": 0.0,
+    "eta_max": float("inf"),
+    "min_layers": 1,
+    "layer_rule": "hits",
+}
+FLOOR = "hit_angles"
+MASK_FIGURES = []
+LATENCY = SUBEVENTS["latency"]
+DECOMPOSITION = SUBEVENTS["decomposition"]
+
+
+def sample_of(set_name):
+    """Sample of a set of sub-events."""
+    return f"tracks-{set_name}"
+
+
+def set_of(wildcards):
+    """Set of a sample of sub-events, the wildcard's."""
+    return wildcards.sample.removeprefix("tracks-")
+
+
+def subevent_settings(wildcards):
+    """SubeventConfig values of a sample of sub-events."""
+    low, high = set_range(set_of(wildcards))
+    given = SUBEVENTS["sets"][set_of(wildcards)]
+    return {"low": low, "high": high, **given, "seed": config["seed"]}
+
+
+def row_of(wildcards):
+    """Row of ``subevents.trackers`` behind the wildcards sample and tracker."""
+    return find_row(config, wildcards.tracker, set_of(wildcards))
+
+
+def weights_file(model, trained_on):
+    """Weights of a model trained on a set."""
+    return f"results/{RUN}/models/{model}/{trained_on}.pt"
+
+
+def row_weights(wildcards):
+    """Weights that the row needs, or nothing."""
+    row = row_of(wildcards)
+    return weights_file(row.model, row.trained_on) if row.model else []
+
+
+def row_settings(wildcards):
+    """Settings of the row, with the path of its weights."""
+    row = row_of(wildcards)
+    if not row.model:
+        return row.settings
+    return {**row.settings, "checkpoint": weights_file(row.model, row.trained_on)}
+
+
+def row_tuned(wildcards):
+    """File with the tuned settings of a row, or nothing if it is not tuned.
+
+    They are tuned on the set the weights were trained on, not on the one that is tested.
+    """
+    row = row_of(wildcards)
+    events = min(SUBEVENTS["tuning"]["events"], SUBEVENTS["parents"]["events"]["val"])
+    if not events or not load_module(row.tracker).Tracker.search_space:
+        return []
+    name, _, other = wildcards.tracker.partition("@")
+    return f"results/{RUN}/tuned/{sample_of(other or set_of(wildcards))}/{name}.json"
+
+
+def row_digest(script):
+    """Digest of the code behind a script that loads the tracker of a row."""
+    return lambda wildcards: digest(
+        script, f"trackbench.trackers.{row_of(wildcards).tracker}"
+    )
+
+
+def row_kind(row):
+    """Kind of a row in the table of the first phase."""
+    if row in CEILINGS:
+        return "ceiling"
+    if row == FLOOR:
+        return "floor"
+    return "trained" if SUBEVENTS["trackers"][row]["model"] else "untrained"
+
+
+def row_label(row, trained_on):
+    """Label of the model behind a row, such as "demo"."""
+    entry = SUBEVENTS["trackers"].get(row.partition("@")[0])
+    if entry is None or not entry["model"]:
+        return ""
+    blocks = model_settings(config, entry["model"], trained_on)
+    return blocks["training"].get("label", "")
+
+
+def evaluated_files(set_name, row, kind):
+    """Files the table of the first phase is made of; ceilings are not timed."""
+    metrics = f"results/{RUN}/metrics/{sample_of(set_name)}/{row}"
+    files = [f"{metrics}-counts.csv", f"{metrics}-particles.parquet"]
+    if kind == "ceiling":
+        return files
+    tracks = f"results/{RUN}/tracks/{sample_of(set_name)}/{row}"
+    return [*files, f"{tracks}-timing.csv", f"{tracks}-run.json"]
+
+
+def shown_rows(set_name):
+    """Rows of the figures of a set: what is run on it, and the ceiling of true targets."""
+    return [*rows_of_set(config, set_name), CEILINGS[0]]
+
+
+def shown_labels(set_name):
+    """Row -> label of its model, rows without one left out."""
+    labels = {row: row_label(row, set_name) for row in rows_of_set(config, set_name)}
+    return {row: label for row, label in labels.items() if label}
+
+
+def predicted_rows(set_name):
+    """Rows of the set whose network outputs are compared with the truth."""
+    return [
+        row for row in rows_of_set(config, set_name) if row in SUBEVENTS["predictions"]
+    ]
+
+
+def sets_with_predictions():
+    """Sets for which every row of the maps is trained: the rule makes one map per row."""
+    wanted = SUBEVENTS["predictions"]
+    return [name for name in SETS if wanted and predicted_rows(name) == wanted]
+
+
+def latency_row(wildcards):
+    """Row that is timed against the number of tracks, with the weights of its set or of the first one."""
+    return timed_row(wildcards.tracker)
+
+
+def timed_row(name):
+    """Row of a name without a test set: weights of the set it names, else of the first its model is trained on."""
+    entry = SUBEVENTS["trackers"][name.partition("@")[0]]
+    default = config["models"][entry["model"]]["sets"][0] if entry["model"] else ""
+    return find_row(config, name, default)
+
+
+def latency_weights(wildcards):
+    """Weights of the row that is timed, or nothing."""
+    row = latency_row(wildcards)
+    return weights_file(row.model, row.trained_on) if row.model else []
+
+
+def latency_settings(wildcards):
+    """Settings of the row that is timed."""
+    row = latency_row(wildcards)
+    weights = latency_weights(wildcards)
+    return {**row.settings, "checkpoint": weights} if weights else row.settings
+
+
+def decomposition_row():
+    """Row that is run in phi sectors; an empty one if the study is off."""
+    name = DECOMPOSITION["tracker"]
+    return timed_row(name) if name else Row("", {}, None, None)
+
+
+def decomposition_weights():
+    """Weights of that row, or nothing."""
+    row = decomposition_row()
+    return weights_file(row.model, row.trained_on) if row.model else []
+
+
+def decomposition_digest():
+    """Code behind that row."""
+    name = decomposition_row().tracker
+    return digest(
+        "decomposition.py", *([f"trackbench.trackers.{name}"] if name else [])
+    )
+
+
+def first_phase_results():
+    """Tables and figures of the sub-events, by configuration."""
+    if not SETS:
+        return []
+    tables = [f"trackformers.{kind}" for kind in ("csv", "html", "md", "tex")]
+    figures = [f"fit_accuracy_{name}" for name in SETS]
+    figures += ["training"] if TRAINED else []
+    figures += ["matrix"] if SUBEVENTS["matrix"] else []
+    figures += [f"parameter_widths_{name}" for name in sets_with_predictions()]
+    figures += [f"label_noise_{name}" for name in SETS[:1] if SUBEVENTS["label_noise"]]
+    figures += ["track_latency"] if LATENCY["trackers"] else []
+    figures += ["decomposition"] if DECOMPOSITION["tracker"] else []
+    figures += MASK_FIGURES if SUBEVENTS["masks"]["set"] else []
+    return [
+        *(f"results/{RUN}/tables/{name}" for name in tables),
+        *(
+            f"results/{RUN}/figures/{name}.{kind}"
+            for name in figures
+            for kind in ("pdf", "png", "csv")
+        ),
+    ]
