@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from trackbench.plotting.style import PALETTE, Header, check_columns, draw_header, draw_note, new_figure, styled
 
@@ -41,6 +41,9 @@ def decomposition_figure(table: pd.DataFrame, header: Header | None = None) -> t
         ax.set_ylabel(label)
         if metric in _LOGARITHMIC and len(rows):
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
     _finish(axes, sorted(set(rows["sectors"])))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
