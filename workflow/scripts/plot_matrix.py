@@ -9,6 +9,8 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
+    from dataclasses import replace
+
     from trackbench.evaluation.page import markdown_page
     from trackbench.evaluation.sample import Sample
     from trackbench.evaluation.trackformers import read_entries
@@ -22,7 +24,7 @@ def main(inputs, out, params):
     entries = read_entries(params.rows, inputs.files)
     published = read_published(inputs.published)
     table = matrix_table(entries, published, params.quoted_as, source=sample.origin())
-    header = sample_header(inputs.manifest, {}, scan=True, note=sample.conditions())
+    header = replace(sample_header(inputs.manifest, {}), n_events=None)  # differs between the sets
     save_as(out.png, *matrix_figure(table, header))
     text = matrix_markdown(table, sample.conditions())
     write_text(out.markdown, text)

@@ -9,6 +9,8 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
+    from dataclasses import replace
+
     import pandas as pd
 
     from trackbench.evaluation.trackformers_published import read_published
@@ -18,7 +20,7 @@ def main(inputs, out, params):
     timing = pd.concat([pd.read_csv(path) for path in inputs.timing], ignore_index=True)
     devices = dict.fromkeys(zip(timing["device"], timing["device_name"], strict=True))
     statement = "; ".join(f"{device}: {name}" for device, name in devices) + "; 1 CPU thread, first calls excluded"
-    header = sample_header(inputs.manifest, {}, scan=True)
+    header = replace(sample_header(inputs.manifest, {}), n_events=None)  # events are made of several
     how = {"published": read_published(inputs.published), "header": header, "labels": params.labels}
     save_as(out.png, *track_latency_figure(timing, statement, **how))
 
