@@ -298,7 +298,7 @@ def test_block_mask_is_that_of_pytorch():
 
 
 def test_block_masks_are_kept_by_content():
-    flex_blocks._kept.clear()
+    flex_blocks.forget()
     first, again, other = ragged_batch((40, 30)), ragged_batch((40, 30)), ragged_batch((40, 30), seed=1)
     mask = build("cone", first).flex.block_mask
     assert build("cone", again).flex.block_mask is mask

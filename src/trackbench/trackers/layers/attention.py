@@ -42,6 +42,16 @@ def attention(
     return _varlen(q, k, v, mask) if name == "varlen" else _sdpa(q, k, v, mask)
 
 
+def prepare(mask: AttentionMask, backend: str) -> None:
+    """Build what a backend, other than "auto", needs of a mask now instead of in the first layer."""
+    if backend == "flex":
+        mask.flex  # noqa: B018
+    elif backend == "varlen" and not mask.full:
+        mask.places  # noqa: B018
+    elif mask.kind != "padding":
+        mask.dense()
+
+
 def resolve_backend(backend: str, mask_kind: str, device_type: str, needs_grad: bool) -> str:
     """Choose how attention is computed: "sdpa", "varlen" or "flex".
 

@@ -68,6 +68,11 @@ def block_mask(config: MaskConfig, fields: Fields, rule: Rule, counts: Callable[
     return _kept[key]
 
 
+def forget() -> None:
+    """Forget all block masks, so that the next ones are built anew."""
+    _kept.clear()
+
+
 def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Number of marked key blocks of each query block, (B, 1, n), and their indices first, (B, 1, n, n); int32."""
     blocks = blocks[:, None].int()
