@@ -21,7 +21,16 @@ from trackbench.plotting.parameter_maps import (
     width_markdown,
     width_table,
 )
-from trackbench.plotting.style import DAGGER, Header, row_style, save_figure, style_context, tracker_style
+from trackbench.plotting.style import (
+    DAGGER,
+    ROW_STYLES,
+    TRACKER_STYLES,
+    Header,
+    row_style,
+    save_figure,
+    style_context,
+    tracker_style,
+)
 from trackbench.plotting.track_latency import quoted_points, track_latency_figure, track_latency_table
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "config" / "published_trackformers.csv"
@@ -102,6 +111,7 @@ def test_fit_accuracy_figure():
     points = [line for line in figure.axes[0].lines if line.get_marker() == tracker_style("encreg").marker]
     assert [len(line.get_xdata()) for line in points] == [1, 1]  # bins of 6 particles: no point
     assert row_style("encreg@50-100") == tracker_style("encreg")
+    assert len(set(ROW_STYLES.values()) | set(TRACKER_STYLES.values())) == len(ROW_STYLES) + len(TRACKER_STYLES)
     drawn(figure)
 
 

@@ -66,6 +66,9 @@ TRACKER_STYLES = {
     "hept_dbscan": TrackerStyle("#c849a9", "p"),
     "ckf": TrackerStyle("#656364", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
+}
+# Variants of a tracker and ceilings, shown with sub-events of few tracks only: distinct pairs, not distinct colours.
+ROW_STYLES = {
     "contrastive": TrackerStyle("#832db6", "p"),
     "contrastive_dbscan": TrackerStyle("#c849a9", "D"),
     "contrastive_greedy": TrackerStyle("#1845fb", "^"),
@@ -143,7 +146,8 @@ def tracker_style(name: str) -> TrackerStyle:
 
 def row_style(name: str) -> TrackerStyle:
     """Style of a row of the tables: that of its tracker, whatever set its weights are from (``encreg@10-50``)."""
-    return tracker_style(name.partition("@")[0])
+    base = name.partition("@")[0]
+    return ROW_STYLES[base] if base in ROW_STYLES else tracker_style(base)
 
 
 def style_context() -> AbstractContextManager:
