@@ -171,9 +171,9 @@ def test_wrong_input():
     with pytest.raises(ConfigError, match="tracker 'density_peek': does not exist"):
         mask_study([event], {"a": {"kind": "cluster", "clusterer": "density_peek"}}, SMALL)
     with pytest.raises(
-        ConfigError, match=r"masks\.a\.clusterer: value 'hdbscan', expected one of dbscan, density_peaks"
+        ConfigError, match=r"masks\.a\.clusterer: value 'helix_hash', expected one of dbscan, density_peaks"
     ):
-        mask_study([event], {"a": {"kind": "cluster", "clusterer": "hdbscan"}}, SMALL)
+        mask_study([event], {"a": {"kind": "cluster", "clusterer": "helix_hash"}}, SMALL)
     with pytest.raises(InputError, match="mask study: no events"):
         mask_study([], None, SMALL)
     with pytest.raises(ConfigError, match="mask study: no masks"):

@@ -1,0 +1,148 @@
+"""Attention masks: what they keep of the tracks against the share of pairs, and their time and memory."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+
+from trackbench.evaluation.surfaces import PT_MIN
+from trackbench.plotting.style import (
+    PALETTE,
+    Header,
+    check_columns,
+    draw_header,
+    draw_note,
+    new_figure,
+    styled,
+)
+
+TABLE_COLUMNS = ("mask", "kind", "backend", "n_hits", "share", "recall", "recall_pt", "wall_ms", "memory_mb")
+COSTS = {"wall_ms": "Time per layer [ms]", "memory_mb": "Peak memory [MB]"}
+# Colour of a kind of mask; masks of one kind differ by marker.
+_COLORS = dict(zip(("padding", "cluster", "cone", "phi_window", "phi_sector"), PALETTE, strict=False))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = {"sdpa": "-", "varlen": "--", "flex": ":"}
+_BARS = {"sdpa": 1.0, "varlen": 0.55, "flex": 0.25}  # opacity
+
+
+@styled
+def mask_figure(table: pd.DataFrame, setup: str, header: Header | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Same-particle pairs kept against the share of all pairs; time and memory of one layer per mask and backend.
+
+    table: ``mask_study.mask_table`` of sample events; setup: layer and device in words, written in the figure
+    Upper left is better: more of each track for less attention. Returns the figure and the rows shown. Raises
+    ConfigError for a missing column.
+    """
+    check_columns("mask table", table, TABLE_COLUMNS)
+    figure = new_figure(16.0, 7.0)
+    axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    if table.empty:
+        for ax in axes:
+            draw_note(ax, "no masks to show")
+    else:
+        _draw_recall(axes[0], table)
+        for ax, quantity in zip(axes[1:], COSTS, strict=True):
+            _draw_bars(ax, table, quantity)
+        axes[2].tick_params(labelleft=False)
+    note = f"{setup}\nrecall: pairs of hits of one particle that may attend; memory: of mask and layer"
+    draw_header(axes[0], header, note, right=axes[2])
+    return figure, table
+
+
+@styled
+def mask_scaling_figure(table: pd.DataFrame, setup: str, header: Header | None = None) -> tuple[Figure, pd.DataFrame]:
+    """Time and memory of one layer against the number of hits, a line per mask and backend.
+
+    table: ``mask_study.mask_table`` of tiled events; setup, returned values and errors as for ``mask_figure``
+    """
+    check_columns("mask table", table, TABLE_COLUMNS)
+    figure = new_figure(15.0, 7.0)
+    axes = figure.subplots(1, 2)
+    for ax, quantity in zip(axes, COSTS, strict=True):
+        if table.empty:
+            draw_note(ax, "no sizes to show")
+            continue
+        _draw_lines(ax, table, quantity)
+    if not table.empty:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=11)
+    draw_header(axes[0], header, f"one event thinned or tiled; {setup}; memory: of mask and layer", right=axes[1])
+    return figure, table
+
+
+def _styles(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each mask: by kind, then by place among the masks of this kind."""
+    styles, seen = {}, {}
+    for mask, kind in table[["mask", "kind"]].drop_duplicates().itertuples(index=False):
+        number = seen.get(kind, 0)
+        seen[kind] = number + 1
+        styles[mask] = (_COLORS.get(kind, PALETTE[-1]), _MARKERS[number % len(_MARKERS)])
+    return styles
+
+
+def _draw_recall(ax: Axes, table: pd.DataFrame) -> None:
+    """Open marker: all particles, filled: fast ones, joined by a line."""
+    styles = _styles(table)
+    for row in table.drop_duplicates("mask").to_dict("records"):
+        color, marker = styles[row["mask"]]
+        x, y = [row["share"]] * 2, [row["recall"], row["recall_pt"]]
+        ax.plot(x, y, color=color, linewidth=1.0)
+        ax.plot(x[1:], y[1:], color=color, marker=marker, markersize=9, linestyle="", label=row["mask"])
+        ax.plot(x[:1], y[:1], color=color, marker=marker, markersize=9, linestyle="", markerfacecolor="white")
+    ax.set_xscale("log")
+    shares = table["share"][table["share"] > 0]
+    if len(shares):
+        ax.set_xlim(shares.min() / 2, shares.max() * 2)
+    lowest = np.nanmin(table[["recall", "recall_pt"]].to_numpy(np.float64), initial=1.0)
+    ax.set_ylim(max(lowest - 0.1, -0.02), 1.03)
+    title = f"filled: $p_\\mathrm{{T}}$ > {PT_MIN:g} GeV, open: all"
+    ax.legend(loc="lower right", title=title, alignment="left", frameon=True, fontsize=11)
+    ax.set_xlabel("Attention share: allowed pairs / $N^2$")
+    ax.set_ylabel("Same-particle pair recall")
+
+
+def _draw_bars(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
+    """Horizontal bars, a group of backends per mask, first mask on top."""
+    styles, masks = _styles(table), list(dict.fromkeys(table["mask"]))
+    backends = [name for name in _BARS if name in set(table["backend"])]
+    height = 0.8 / max(len(backends), 1)
+    values = table[quantity].to_numpy(np.float64)
+    floor = max(values[values > 0].min(initial=np.inf) / 2, 1e-3) if (values > 0).any() else 1e-3
+    for i, mask in enumerate(masks):
+        mine = table[table["mask"] == mask].set_index("backend")
+        for k, backend in enumerate(name for name in backends if name in mine.index):
+            value = mine.loc[backend, quantity]
+            y = i + (k - (len(backends) - 1) / 2) * height
+            ax.barh(y, max(value, floor), height, color=styles[mask][0], alpha=_BARS[backend])
+            ax.annotate(
+                f"{value:.3g} {backend}",
+                (max(value, floor), y),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+            )
+    ax.set_xscale("log")
+    ax.set_xlim(floor / 1.5, np.nanmax(values, initial=floor) * 40)  # room for the numbers
+    ax.set_ylim(len(masks) - 0.4, -0.6)
+    ax.set_yticks(range(len(masks)), masks, fontsize=11)
+    ax.tick_params(axis="y", which="both", length=0)
+    ax.set_xlabel(COSTS[quantity])
+
+
+def _draw_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
+    styles = _styles(table)
+    for (mask, backend), mine in table.groupby(["mask", "backend"], sort=False):
+        rows = mine.sort_values("n_hits")
+        color, marker = styles[mask]
+        face = {"sdpa": color, "varlen": "white"}.get(backend, "none")
+        look = {"color": color, "marker": marker, "markerfacecolor": face, "linestyle": _LINES.get(backend, "-")}
+        ax.plot(rows["n_hits"], rows[quantity].clip(lower=1e-3), label=f"{mask}, {backend}", linewidth=1.2, **look)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xlabel("Number of hits")
+    ax.set_ylabel(COSTS[quantity])

@@ -1,0 +1,32 @@
+"""Measure attention masks: pairs of the same particle they keep, time and memory."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from trackbench.jobs import job
+
+
+def main(inputs, out, params, threads):
+    from itertools import islice
+
+    import torch
+
+    from trackbench.data.shards import read_events
+    from trackbench.evaluation.page import markdown_page
+    from trackbench.files import write_text
+    from trackbench.mask_cost import CostPlan
+    from trackbench.mask_study import mask_markdown, mask_study, mask_table
+
+    torch.set_num_threads(threads)
+    events = islice(read_events(inputs.index, "test"), params.events)
+    study = mask_study(events, params.settings, CostPlan(sizes=tuple(params.sizes)), params.seed)
+    write_text(out.csv, study.to_csv(index=False))
+    text = mask_markdown(mask_table(study), study["setup"].iloc[0])
+    write_text(out.markdown, text)
+    write_text(out.page, markdown_page("Attention masks", text))
+
+
+with job(snakemake.log[0], snakemake.threads):
+    main(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)
