@@ -201,6 +201,7 @@ def _describe_run(tracker: TrackerBase) -> dict:
         "device": str(getattr(tracker, "device", "cpu")),
         "device_name": cuda.get_device_name() if cuda else None,
         "precision": str(getattr(tracker, "precision", "float64")),
+        "n_weights": getattr(tracker, "n_weights", None),
         "machine": machine_facts(),
         "versions": versions(),
     }

@@ -72,6 +72,11 @@ class LearnedTracker(TrackerBase):
         """The trained network on its device, loaded at the first use. Raises ConfigError without a checkpoint."""
         return self.load_network(self.config.checkpoint, self.kinds)
 
+    @property
+    def n_weights(self) -> int:
+        """Number of trained weights of the network."""
+        return sum(weights.numel() for weights in self.network.parameters())
+
     def load_network(self, path: str, kinds: tuple[str, ...]) -> "HitNetwork":
         """Read a network and put it on the device. Raises ConfigError for an empty path, InputError for a bad file."""
         if not path:
