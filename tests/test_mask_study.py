@@ -27,7 +27,9 @@ SMALL = CostPlan(calls=1, heads=1, width=8)
 
 @pytest.fixture(scope="module")
 def study():
-    return mask_study([toy_event(seed=s, event_id=s) for s in (1, 2)], plan=CostPlan(sizes=(60, 90), calls=2))
+    return mask_study(
+        [toy_event(seed=s, event_id=s) for s in (1, 2)], plan=CostPlan(sizes=(60, 90), calls=2, timed_events=1)
+    )
 
 
 def slow_pairs(truth, pt_min):
@@ -87,6 +89,7 @@ def test_rows_of_a_study(study):
     times = costs[costs["quantity"] == "wall_ms"]
     assert (times["n"] == 2).all()
     assert ((times["lo"] <= times["value"]) & (times["value"] <= times["hi"])).all()
+    assert costs["n_hits"].nunique() == 3  # the first event and the two sizes
     used = costs.groupby("mask")["backend"].agg(set).to_dict()
     assert used["cluster"] == used["8 sectors + 0.1"] == {"sdpa", "varlen"}
     assert used["cone 0.3"] == used["window 256"] == {"sdpa"}
@@ -124,7 +127,8 @@ def test_pooling_by_hand():
     assert (row["wall_ms"], row["wall_lo"], row["wall_hi"], row["memory_mb"]) == (3, 2, 4, 7)
     text = mask_markdown(table, "a machine")
     assert "| m | sdpa | 0.20000 | 5 | 0.500 | 0.875 | - | - | 1.00 | 3.00 | 3.00 | 7.0 |" in text
-    assert "2 events of 150 hits on average, a machine. One attention layer" in text
+    assert "Pairs: 2 events of 150 hits on average. Time and memory: 150 hits; a machine." in text
+    assert mask_markdown(table.iloc[:0], "a machine").count("\n") == 2
 
 
 def test_a_study_read_back_pools_the_same(study, tmp_path):

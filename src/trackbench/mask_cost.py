@@ -25,6 +25,7 @@ class CostPlan:
     backends: of ``BACKENDS``, those that cannot compute a mask are left out; empty = sdpa and varlen, on CUDA flex
         too. On CPUs flex is compiled for each mask and size, which takes seconds of the first call each.
     sizes: numbers of hits of tiled events
+    timed_events: number of first events of the sample that are timed; tiled ones always are
     calls: recorded calls after the first, >= 1
     heads, width: heads and their dimension
     largest_dense: no dense masks above this number of hits
@@ -33,7 +34,8 @@ class CostPlan:
 
     backends: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
-    calls: int = 5
+    timed_events: int = 1
+    calls: int = 3
     heads: int = 4
     width: int = 32
     largest_dense: int = 20_000
@@ -42,7 +44,7 @@ class CostPlan:
     def __post_init__(self):
         for backend in self.backends:
             _require("backends", backend, backend in BACKENDS, "one of " + ", ".join(BACKENDS))
-        for name in ("calls", "heads", "width"):
+        for name in ("timed_events", "calls", "heads", "width"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         _require("sizes", self.sizes, all(size >= 1 for size in self.sizes), "numbers >= 1")
         _require("device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")

@@ -59,10 +59,20 @@ QUANTITIES = {
     "cpu_ms": "CPU time of one layer [ms]",
     "memory_mb": "peak memory of mask and one layer beyond queries, keys and values [MB = 10^6 bytes]",
 }
-TABLE_COLUMNS = ("mask", "kind", "backend", "n_hits", "n_events", "share", "reduction", *list(QUANTITIES)[1:])
+TABLE_COLUMNS = (
+    "mask",
+    "kind",
+    "backend",
+    "n_hits",
+    "n_events",
+    "timed_hits",
+    "share",
+    "reduction",
+    *list(QUANTITIES)[1:],
+)
 
 CAPTION = (
-    "One attention layer on one event at a time. Attention share: allowed pairs over squared number of hits, mean "
+    "Attention share: allowed pairs over squared number of hits, mean "
     "over events (of clusters: sum of squared sizes over N^2, a hit in no cluster is alone); reduction: its inverse; "
     "blocks: 128 x 128 blocks with at least one pair after sorting, which bounds what FlexAttention can skip; recall: "
     "ordered pairs of distinct hits of one particle that may attend to each other, pooled over events, for all "
@@ -103,7 +113,7 @@ def mask_study(
     events: hits and truth, row by row, all hits real; truth is used for the recall only
     settings: name -> values of ``MaskConfig``; default ``MASKS``. Clusters come from the clusterer with its
         ``surface_table.MASK_SETTINGS``.
-    plan: backends, calls, sizes of tiled events; seed: of clusterers, random inputs and tiling
+    plan: backends, calls, which events are timed, sizes of tiled events; seed: of clusterers, random inputs and tiling
     Returns ``COLUMNS``, a row per mask, backend, event and quantity (``QUANTITIES``). Events "tiled" are made from
     the first one by ``tiling.tile_event`` and have no truth: costs only.
     Raises ConfigError for an unknown setting, InputError without events.
@@ -111,10 +121,11 @@ def mask_study(
     plan = plan or CostPlan()
     masks = _named(MASKS if settings is None else settings, seed)
     rows, first = [], None
-    for hits, truth in events:
+    for number, (hits, truth) in enumerate(events):
         first = hits if first is None else first
         for mask in masks:
-            rows += [{"events": "sample", **row} for row in _event_rows(mask, hits, truth, plan, seed)]
+            timed = plan if number < plan.timed_events else None
+            rows += [{"events": "sample", **row} for row in _event_rows(mask, hits, truth, timed, seed)]
         log.info("event %d: %d hits, %d masks", hits.event_id, len(hits), len(masks))
     if first is None:
         raise InputError(describe("mask study", "no events", "at least one"))
@@ -142,7 +153,8 @@ def _named(settings: Mapping[str, Mapping], seed: int) -> list[_NamedMask]:
     return masks
 
 
-def _event_rows(mask: _NamedMask, hits: Hits, truth: Truth | None, plan: CostPlan, seed: int) -> Iterator[dict]:
+def _event_rows(mask: _NamedMask, hits: Hits, truth: Truth | None, plan: CostPlan | None, seed: int) -> Iterator[dict]:
+    """Rows of one mask and event: what is kept if there is truth, costs if there is a plan."""
     facts = {"mask": mask.name, "kind": mask.config.kind, "event_id": hits.event_id, "n_hits": len(hits)}
     batch, cluster_s = mask.batch(hits)
     if truth is not None:
@@ -150,8 +162,9 @@ def _event_rows(mask: _NamedMask, hits: Hits, truth: Truth | None, plan: CostPla
             yield facts | {"backend": "", "quantity": quantity, "value": value, "n": n}
     if not np.isnan(cluster_s):
         yield facts | {"backend": "", "quantity": "cluster_ms", "value": 1e3 * cluster_s, "n": 1}
-    for cost in layer_costs(mask.config, batch, plan, seed):
-        yield facts | cost
+    if plan is not None:
+        for cost in layer_costs(mask.config, batch, plan, seed):
+            yield facts | cost
 
 
 def _kept(config: MaskConfig, batch, truth: Truth) -> dict[str, tuple[float, int]]:
@@ -202,7 +215,8 @@ def mask_table(study: pd.DataFrame, events: str = "sample") -> pd.DataFrame:
 
     study: from ``mask_study``; events: "sample", or "tiled" for one row per size
     Returns ``TABLE_COLUMNS`` with ``wall_lo wall_hi``: a row per mask, backend and, of tiled events, size. Shares are
-    means over events, recalls pooled over pairs, times and memory medians over events; NaN where not measured.
+    means over events, recalls pooled over pairs, times and memory medians over the timed events, whose mean number
+    of hits is ``timed_hits``; NaN where not measured.
     """
     rows = study[study["events"] == events]
     keys = ["mask", "kind"] if events == "sample" else ["mask", "kind", "n_hits"]
@@ -226,6 +240,7 @@ def _pooled(rows: pd.DataFrame) -> Iterator[dict]:
     for backend in rows.loc[rows["backend"] != "", "backend"].unique():
         mine = rows[rows["backend"] == backend]
         costs = mine.groupby("quantity")[["value", "lo", "hi"]].median()
+        facts["timed_hits"] = mine.drop_duplicates("event_id")["n_hits"].mean()
         spread = {"wall_lo": costs.loc["wall_ms", "lo"], "wall_hi": costs.loc["wall_ms", "hi"]}
         yield facts | {"backend": backend, **costs["value"].to_dict(), **spread}
 
@@ -250,7 +265,10 @@ def mask_markdown(table: pd.DataFrame, setup: str) -> str:
     for row in table.to_dict("records"):
         cells = ["-" if pd.isna(row[name]) else format(row[name], spec) for name, spec in formats.items()]
         lines.append("| " + " | ".join([row["mask"], row["backend"], *cells]) + " |")
-    n_hits = (
-        "" if table.empty else f"{table['n_events'].iloc[0]} events of {table['n_hits'].iloc[0]:.0f} hits on average, "
-    )
-    return "\n".join(lines) + f"\n\nMeasured on {n_hits}{setup}. {CAPTION}\n"
+    if table.empty:
+        return "\n".join(lines) + "\n"
+    first = table.iloc[0]
+    events = f"{first['n_events']} event" + ("" if first["n_events"] == 1 else "s")
+    pairs = f"Pairs: {events} of {first['n_hits']:.0f} hits on average."
+    costs = f"Time and memory: {first['timed_hits']:.0f} hits; {setup}."
+    return "\n".join(lines) + f"\n\n{pairs} {costs} {CAPTION}\n"
