@@ -106,7 +106,8 @@ def test_rule_has_an_environment_that_declares_what_its_script_imports(block, co
     if script is None:
         return
     modules = ()
-    if "tracker_digest" in block or "all_trackers_digest" in block:  # such rules load trackers by name
+    by_name = ("tracker_digest", "all_trackers_digest", "row_digest", "row_modules", "train_digest")
+    if any(function in block for function in by_name):  # such rules load trackers by name
         modules = [f"trackbench.trackers.{name}" for name in tracker_names()]
     files = [script, *(path for path in reached_files(script, modules) if path.suffix == ".py")]
     declared = set().union(*read_environment(conda))

@@ -30,7 +30,7 @@ SUBEVENT_SELECTION = {
     "layer_rule": "hits",
 }
 FLOOR = "hit_angles"
-MASK_FIGURES = []
+MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
 DECOMPOSITION = SUBEVENTS["decomposition"]
 
@@ -89,10 +89,32 @@ def row_tuned(wildcards):
     return f"results/{RUN}/tuned/{sample_of(other or set_of(wildcards))}/{name}.json"
 
 
+def row_modules(row):
+    """Modules a row loads by name: its tracker, and the clusterers it or its network works with."""
+    names = {row.tracker, row.settings.get("inside")}
+    if row.model:
+        names.add(mask_clusterer(row.model, row.trained_on))
+    return [f"trackbench.trackers.{name}" for name in sorted(filter(None, names))]
+
+
+def mask_clusterer(model, trained_on):
+    """Clusterer of the network's attention mask, or nothing."""
+    network = model_settings(config, model, trained_on)["network"]
+    if network.get("mask") != "cluster":
+        return None
+    return network.get("mask_clusterer", "density_peaks")
+
+
 def row_digest(script):
     """Digest of the code behind a script that loads the tracker of a row."""
-    return lambda wildcards: digest(
-        script, f"trackbench.trackers.{row_of(wildcards).tracker}"
+    return lambda wildcards: digest(script, *row_modules(row_of(wildcards)))
+
+
+def train_digest(wildcards):
+    """Digest of the code that trains a model."""
+    clusterer = mask_clusterer(wildcards.model, wildcards.set)
+    return digest(
+        "train.py", *([f"trackbench.trackers.{clusterer}"] if clusterer else [])
     )
 
 

@@ -25,6 +25,11 @@ MATRIX = [
     for trained_on in config["models"][SUBEVENTS["trackers"][row]["model"]]["sets"]
     for file in [row if trained_on == name else f"{row}@{trained_on}"]
 ]
+MATRIX += [
+    {"set": name, "row": row, "file": row, "kind": row_kind(row)}
+    for name in SETS
+    for row in (FLOOR, CEILINGS[0])
+]
 QUOTED_ROW = "EncReg"
 
 
@@ -192,6 +197,11 @@ rule plot_parameters:
         manifest="results/{run}/prepared/tracks-{set}/manifest.json",
         published="config/published_trackformers.csv",
     output:
+        others=expand(
+            "results/{{run}}/figures/parameters_{row}_{{set}}.{kind}",
+            row=SUBEVENTS["predictions"],
+            kind=("pdf", "csv"),
+        ),
         maps=report(
             expand(
                 "results/{{run}}/figures/parameters_{row}_{{set}}.png",
@@ -352,8 +362,7 @@ rule track_latency:
         runtime=120,
     params:
         code=lambda wildcards: digest(
-            "track_latency.py",
-            f"trackbench.trackers.{latency_row(wildcards).tracker}",
+            "track_latency.py", *row_modules(latency_row(wildcards))
         ),
         tracker=lambda wildcards: latency_row(wildcards).tracker,
         settings=latency_settings,
@@ -461,3 +470,83 @@ rule decomposition:
         "Reconstruct in phi sectors"
     script:
         "../scripts/decomposition.py"
+
+
+rule masks:
+    input:
+        index=f"results/{{run}}/prepared/tracks-{SUBEVENTS['masks']['set']}/index.csv",
+    output:
+        csv=report(
+            "results/{run}/tables/masks.csv",
+            caption="../report/masks.rst",
+            category="Attention",
+            labels={"content": "9 attention masks, every measurement (csv)"},
+        ),
+        page=report(
+            "results/{run}/tables/masks.html",
+            caption="../report/masks.rst",
+            category="Attention",
+            labels={"content": "1 attention masks, table"},
+        ),
+        markdown="results/{run}/tables/masks.md",
+    log:
+        "logs/{run}/masks.log",
+    benchmark:
+        "results/{run}/benchmarks/masks.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    params:
+        code=digest("masks.py", "trackbench.trackers.density_peaks"),
+        settings=None,
+        events=SUBEVENTS["masks"]["events"],
+        sizes=SUBEVENTS["masks"]["sizes"],
+        seed=config["seed"],
+        about=about("subevents", config),
+    message:
+        "Measure attention masks"
+    script:
+        "../scripts/masks.py"
+
+
+rule plot_masks:
+    input:
+        masks="results/{run}/tables/masks.csv",
+        manifest=f"results/{{run}}/prepared/tracks-{SUBEVENTS['masks']['set']}/manifest.json",
+    output:
+        pdf="results/{run}/figures/masks.pdf",
+        png=report(
+            "results/{run}/figures/masks.png",
+            caption="../report/masks.rst",
+            category="Attention",
+            labels={"content": "2 attention masks: what they keep and cost"},
+        ),
+        csv="results/{run}/figures/masks.csv",
+        sizes_pdf="results/{run}/figures/masks_scaling.pdf",
+        sizes=report(
+            "results/{run}/figures/masks_scaling.png",
+            caption="../report/masks.rst",
+            category="Attention",
+            labels={"content": "3 attention masks: time and memory against hits"},
+        ),
+        sizes_csv="results/{run}/figures/masks_scaling.csv",
+    log:
+        "logs/{run}/plot_masks.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_masks.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_masks.py"),
+        about=about("subevents", config),
+    message:
+        "Plot attention masks of networks"
+    script:
+        "../scripts/plot_masks.py"

@@ -24,7 +24,7 @@ rule train:
         mem_mb=8000,
         runtime=1440,
     params:
-        code=digest("train.py"),
+        code=train_digest,
         # Beside the outputs, which Snakemake removes when a job fails: an interrupted training goes on from here.
         folder="results/{run}/models/{model}/{set}.training",
         task=lambda wildcards: config["models"][wildcards.model]["task"],
