@@ -9,6 +9,8 @@ from trackbench.jobs import job
 
 
 def main(inputs, out):
+    from dataclasses import replace
+
     import pandas as pd
 
     from trackbench.mask_study import mask_table
@@ -20,7 +22,7 @@ def main(inputs, out):
     header = sample_header(inputs.manifest, {}, n_events=int(sample["n_events"].iloc[0]))
     setup = study["setup"].iloc[0]
     save_as(out.png, *mask_figure(sample, setup, header))
-    save_as(out.sizes, *mask_scaling_figure(mask_table(study, "tiled"), setup, header))
+    save_as(out.sizes, *mask_scaling_figure(mask_table(study, "tiled"), setup, replace(header, n_events=1)))
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -20,7 +20,13 @@ from trackbench.plotting.style import (
 TABLE_COLUMNS = ("mask", "kind", "backend", "n_hits", "share", "recall", "recall_pt", "wall_ms", "memory_mb")
 COSTS = {"wall_ms": "Time per layer [ms]", "memory_mb": "Peak memory [MB]"}
 # Colour of a kind of mask; masks of one kind differ by marker.
-_COLORS = dict(zip(("padding", "cluster", "cone", "phi_window", "phi_sector"), PALETTE, strict=False))
+_COLORS = {
+    "padding": "#717581",
+    "cluster": "#ffa90e",
+    "cone": "#bd1f01",
+    "phi_window": "#3f90da",
+    "phi_sector": "#832db6",
+}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = {"sdpa": "-", "varlen": "--", "flex": ":"}
 _BARS = {"sdpa": 1.0, "varlen": 0.55, "flex": 0.25}  # opacity
@@ -35,7 +41,7 @@ def mask_figure(table: pd.DataFrame, setup: str, header: Header | None = None) -
     ConfigError for a missing column.
     """
     check_columns("mask table", table, TABLE_COLUMNS)
-    figure = new_figure(16.0, 7.0)
+    figure = new_figure(17.0, 7.0)
     axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     if table.empty:
         for ax in axes:
@@ -102,32 +108,32 @@ def _draw_recall(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_bars(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
-    """Horizontal bars, a group of backends per mask, first mask on top."""
+    """Horizontal bars with their numbers, the backends of a mask beside each other, first mask on top."""
     styles, masks = _styles(table), list(dict.fromkeys(table["mask"]))
-    backends = [name for name in _BARS if name in set(table["backend"])]
-    height = 0.8 / max(len(backends), 1)
+    height = 0.8 / table["backend"].nunique()
     values = table[quantity].to_numpy(np.float64)
-    floor = max(values[values > 0].min(initial=np.inf) / 2, 1e-3) if (values > 0).any() else 1e-3
+    shown = values[values > 0]
+    floor = shown.min() / 2 if shown.size else 1e-3
     for i, mask in enumerate(masks):
-        mine = table[table["mask"] == mask].set_index("backend")
-        for k, backend in enumerate(name for name in backends if name in mine.index):
-            value = mine.loc[backend, quantity]
-            y = i + (k - (len(backends) - 1) / 2) * height
-            ax.barh(y, max(value, floor), height, color=styles[mask][0], alpha=_BARS[backend])
-            ax.annotate(
-                f"{value:.3g} {backend}",
-                (max(value, floor), y),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9.5,
-            )
+        mine = table[table["mask"] == mask]
+        for k, (backend, value) in enumerate(zip(mine["backend"], mine[quantity], strict=True)):
+            end, y = max(value, floor), i + (k - (len(mine) - 1) / 2) * height
+            ax.barh(y, end, height, color=styles[mask][0], alpha=_BARS.get(backend, 1.0))
+            place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 10}
+            ax.annotate(f"{_number(value)} {backend}", (end, y), **place)
     ax.set_xscale("log")
-    ax.set_xlim(floor / 1.5, np.nanmax(values, initial=floor) * 40)  # room for the numbers
+    low, high = floor / 1.5, max(np.nanmax(values, initial=floor), floor)
+    ax.set_xlim(low, high * (high / low) ** 0.7)  # room for the numbers
     ax.set_ylim(len(masks) - 0.4, -0.6)
-    ax.set_yticks(range(len(masks)), masks, fontsize=11)
+    ax.set_yticks(range(len(masks)), masks, fontsize=12)
     ax.tick_params(axis="y", which="both", length=0)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel(COSTS[quantity])
+
+
+def _number(value: float) -> str:
+    """Three digits without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _draw_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
@@ -143,6 +149,7 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlim(table["n_hits"].min() / 1.2, table["n_hits"].max() * 1.2)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_xlabel("Number of hits")
     ax.set_ylabel(COSTS[quantity])

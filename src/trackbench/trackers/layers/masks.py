@@ -18,7 +18,7 @@ from trackbench.trackers.layers.flex_blocks import BLOCK, FlexBlocks, block_mask
 from trackbench.trackers.layers.mask_rules import KINDS, Fields, Rule
 from trackbench.trackers.layers.network_config import MaskConfig
 
-_AT_ONCE = 2**22  # pairs evaluated at once: bounds the memory of a rule evaluated in full
+_AT_ONCE = 2**18  # pairs evaluated at once: bounds the memory of a rule evaluated in full
 
 
 @dataclass(frozen=True)
