@@ -57,6 +57,7 @@ def rules():
     """(rule, conda file or None, script or None, text) of every rule of the workflow."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            block = block.partition("\nuse rule ")[0]  # which has the environment of the rule it uses
             conda, script = (
                 (path.parent / found[1]).resolve() if found else None
                 for found in (
