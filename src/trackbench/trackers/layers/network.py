@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from trackbench.trackers.layers.batch import Batch
 from trackbench.trackers.layers.encoder import Encoder
 from trackbench.trackers.layers.features import HitFeatures
+from trackbench.trackers.layers.helix_head import HelixHead
 from trackbench.trackers.layers.masks import AttentionMask
 from trackbench.trackers.layers.network_config import NetworkConfig
 
@@ -50,7 +51,10 @@ class HitNetwork(nn.Module):
         self.features = HitFeatures(config.inputs)
         self.input = nn.Linear(self.features.size, config.width)
         self.encoder = Encoder(config, config.layers)
-        self.regression = nn.Linear(config.width, N_PARAMETERS) if config.targets != "none" else None
+        self.regression: nn.Linear | HelixHead | None = None
+        if config.targets != "none":
+            helix = config.head == "helix"
+            self.regression = HelixHead(config.width) if helix else nn.Linear(config.width, N_PARAMETERS)
         self.classification = nn.Linear(config.width, config.classes) if config.classes else None
         self.embedding = nn.Linear(config.width, config.embedding) if config.embedding else None
         self.classifier: Classifier | None = None
@@ -80,13 +84,19 @@ class HitNetwork(nn.Module):
         latents = self.encoder(x, mask, backend)
         with full_precision(latents):
             found = latents.float()
-            parameters = None if self.regression is None else self.regression(found)
+            parameters = self._regress(found, batch, mask)
             embedding = None if self.embedding is None else normalize(self.embedding(found), dim=-1)
         if self.classifier is not None:
             found = self.classifier(features, parameters, found, mask, backend)
         with full_precision(latents):
             logits = None if self.classification is None else self.classification(found.float())
         return Outputs(latents, parameters, logits, embedding)
+
+    def _regress(self, found: Tensor, batch: Batch, mask: AttentionMask) -> Tensor | None:
+        """Outputs of the regression head, (B, S, 4), if there is one."""
+        if isinstance(self.regression, HelixHead):
+            return self.regression(found, batch.xyz, mask.dense()[:, 0])
+        return None if self.regression is None else self.regression(found)
 
 
 class Classifier(nn.Module):

@@ -7,6 +7,7 @@ from trackbench.errors import ConfigError, describe
 MASKS = ("padding", "cluster", "cone", "phi_window", "phi_sector")
 INPUTS = ("xyz", "helix")
 TARGETS = ("none", "charge", "q_over_pt")
+HEADS = ("linear", "helix")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class NetworkConfig:
     width, heads, ffn, layers: of the transformer encoder; dropout: in [0, 1)
     norm: "post" (published) or "pre" layer norm; activation: "relu" (published) or "gelu"
     targets: what the regression head gives besides theta, sin phi, cos phi: "charge", "q_over_pt", or "none" = no head
+    head: of the regression: "linear" (published), or "helix" = curvature from pairs of hits chosen by attention, for
+        targets "q_over_pt"
     classes: outputs of the classification head, 0 = none
     classifier_layers: > 0 = joint model: a second encoder classifies hit, detached parameters and free latents
     latents: free latents handed to the second encoder of the joint model
@@ -61,6 +64,7 @@ class NetworkConfig:
     norm: str = "post"
     activation: str = "relu"
     targets: str = "charge"
+    head: str = "linear"
     classes: int = 0
     classifier_layers: int = 0
     latents: int = 4
@@ -77,6 +81,8 @@ class NetworkConfig:
         _require("norm", self.norm, self.norm in ("post", "pre"), "post or pre")
         _require("activation", self.activation, self.activation in ("relu", "gelu"), "relu or gelu")
         _require("targets", self.targets, self.targets in TARGETS, "one of " + ", ".join(TARGETS))
+        fits = self.head == "linear" or (self.head == "helix" and self.targets == "q_over_pt")
+        _require("head", self.head, fits, "linear, or helix with targets q_over_pt")
         for name in ("width", "heads", "ffn", "layers"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("classes", "classifier_layers", "latents", "embedding"):

@@ -1,0 +1,130 @@
+"""The regression head that measures curvature from pairs of hits."""
+
+import numpy as np
+import pytest
+import torch
+
+from trackbench.errors import ConfigError
+from trackbench.fitting.helix import helix_points
+from trackbench.geometry.detector import CURVATURE
+from trackbench.trackers.layers.batch import Batch
+from trackbench.trackers.layers.helix_head import LEVER, MAX_Q_OVER_PT, HelixHead, pair_curvatures
+from trackbench.trackers.layers.network import HitNetwork
+from trackbench.trackers.layers.network_config import NetworkConfig
+
+NETWORK = NetworkConfig(
+    inputs="helix", width=16, heads=2, ffn=16, layers=1, dropout=0, targets="q_over_pt", head="helix"
+)
+PATHS = np.array([33.0, 73.0, 117.0, 173.0, 261.0, 362.0])
+
+
+def track(phi0, q_over_pt, z0, cot):
+    """Hits of a track from the beam line, (6, 3) [mm]."""
+    return helix_points(np.array([phi0, q_over_pt, 0.0, z0, cot]), PATHS)
+
+
+def pairs_of(one, other):
+    given = [torch.tensor(points, dtype=torch.float64)[None] for points in (one, other)]
+    return [part[0].numpy() for part in pair_curvatures(*given)]
+
+
+@pytest.mark.parametrize("q_over_pt", [-4.0, -1.0, 0.0, 0.3, 2.0])
+@pytest.mark.parametrize("phi0", [-3.1, 0.4, 3.0])
+def test_two_hits_of_a_helix_give_its_curvature(phi0, q_over_pt):
+    hits = track(phi0, q_over_pt, z0=3.0, cot=1.2)
+    found, trust = pairs_of(hits, hits)
+    other = ~np.eye(len(hits), dtype=bool)
+    np.testing.assert_allclose(found[other], q_over_pt, atol=1e-9)
+    distance = np.hypot(*(hits[:, None, :2] - hits[None, :, :2]).transpose(2, 0, 1))
+    # z0 = 3 mm; the path is a series, good to 1e-4 for these tracks, and the division is regularised by 2 mm.
+    np.testing.assert_allclose(
+        trust[other], (np.exp(-((3 / 20) ** 2)) * distance / (distance + LEVER))[other], rtol=5e-3
+    )
+    assert (trust[~other] == 0).all() and (found[~other] == 0).all()
+
+
+def test_implausible_pairs_are_not_trusted():
+    one = np.array([[50.0, 0.0, 10.0]])
+    behind, sharp, displaced = [-60.0, 5.0, 10.0], [50.0, 40.0, 10.0], [100.0, 0.0, 200.0]
+    found, trust = pairs_of(one, np.array([behind, sharp, displaced]))
+    # sharp: sin(angle) / distance / C, about 2,600 mm -> beyond the limit
+    sine = 40.0 / np.hypot(50, 40)
+    assert sine / 40.0 / CURVATURE > MAX_Q_OVER_PT
+    assert (found[0, :2] == 0).all() and (trust[0, :2] == 0).all()
+    assert found[0, 2] == 0 and trust[0, 2] < 1e-20  # radial, so no bend, but from z0 = -180 mm
+
+
+def test_pairs_are_symmetric():
+    hits = np.random.default_rng(0).normal(size=(20, 3)) * 200
+    found, trust = pairs_of(hits, hits)
+    np.testing.assert_allclose(found, found.T)
+    np.testing.assert_allclose(trust, trust.T)
+
+
+def straight_line(xyz):
+    x, y, z = xyz.T
+    radius = np.hypot(x, y)
+    return np.arctan2(radius, z), y / radius, x / radius
+
+
+def test_without_partners_the_answer_is_the_straight_line():
+    hits = track(0.5, 1.0, 0.0, 0.3)
+    xyz = torch.tensor(hits, dtype=torch.float32)[None]
+    head = HelixHead(8)
+    latents = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
+    for allowed in (torch.zeros(1, 6, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)[None]):
+        found = head(latents, xyz, allowed)[0].detach().numpy()
+        theta, sin_phi, cos_phi = straight_line(hits)
+        np.testing.assert_allclose(found[:, 0], theta, rtol=1e-5)
+        if allowed.any():
+            np.testing.assert_allclose(found[:, 1:3], np.column_stack([sin_phi, cos_phi]), atol=1e-5)
+            assert (found[:, 3] == 0).all()
+
+
+def test_hits_of_one_track_vote_for_its_parameters():
+    """Without training, weights of equal partners come from the lever arm: the vote is drawn to 0 by the own vote."""
+    hits = track(-1.0, 2.0, 0.0, 0.8)
+    xyz = torch.tensor(hits, dtype=torch.float32)[None]
+    head = HelixHead(8)
+    with torch.no_grad():
+        for layer in (head.query, head.key):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    found = head(torch.zeros(1, 6, 8), xyz, torch.ones(1, 6, 6, dtype=torch.bool))[0].detach().numpy()
+    _, trust = pairs_of(hits, hits)
+    weight = trust + 1e-6
+    weight[np.arange(6), np.arange(6)] = 1e-6 * np.exp(6.0)
+    expected = (weight * 2.0 * (1 - np.eye(6))).sum(1) / weight.sum(1) / 2.5
+    np.testing.assert_allclose(found[:, 3], expected, rtol=1e-4)
+    # q/pT = 2 found to within a percent gives the initial azimuth of the track.
+    np.testing.assert_allclose(np.arctan2(found[:, 1], found[:, 2]), -1.0, atol=5e-3)
+
+
+def test_many_hits_are_worked_off_in_parts(monkeypatch):
+    xyz = torch.tensor(np.random.default_rng(1).normal(size=(2, 30, 3)) * 200, dtype=torch.float32)
+    latents = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
+    allowed = torch.ones(2, 30, 30, dtype=torch.bool)
+    allowed[1, :, 20:] = allowed[1, 20:] = False
+    head = HelixHead(8)
+    whole = head(latents, xyz, allowed)
+    monkeypatch.setattr("trackbench.trackers.layers.helix_head._CHUNK", 7)
+    torch.testing.assert_close(head(latents, xyz, allowed), whole)
+
+
+def test_network_with_the_head_trains_and_ignores_padding():
+    torch.manual_seed(2)
+    network = HitNetwork(NETWORK)
+    xyz = torch.tensor(np.random.default_rng(2).normal(size=(1, 12, 3)) * 200, dtype=torch.float32)
+    short = network(Batch(xyz, torch.tensor([12]))).parameters
+    padded = torch.cat([xyz, torch.zeros(1, 5, 3)], dim=1)
+    long = network(Batch(padded, torch.tensor([12]))).parameters
+    torch.testing.assert_close(long[:, :12], short, atol=1e-5, rtol=1e-5)
+    long[:, :12].square().sum().backward()
+    gradients = [weight.grad for weight in network.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    assert network.regression.query.weight.grad.abs().sum() > 0
+
+
+def test_head_needs_q_over_pt():
+    with pytest.raises(ConfigError, match=r"network\.head: value 'helix', expected linear, or helix with"):
+        NetworkConfig(head="helix", targets="charge")
