@@ -21,7 +21,14 @@ def toy_table(sizes=(1000,)):
             ("cone 0.7", "cone", 0.03, 0.9),
         ]:
             for backend in ("sdpa", "varlen") if kind != "cone" else ("sdpa",):
-                facts = {"mask": mask, "kind": kind, "backend": backend, "n_hits": n_hits, "share": share}
+                facts = {
+                    "mask": mask,
+                    "kind": kind,
+                    "backend": backend,
+                    "n_hits": n_hits,
+                    "timed_hits": n_hits,
+                    "share": share,
+                }
                 costs = {"wall_ms": n_hits / 100, "memory_mb": 0.0 if backend == "varlen" else n_hits / 50}
                 rows.append(facts | {"recall": recall, "recall_pt": min(recall + 0.05, 1.0)} | costs)
     return pd.DataFrame(rows)

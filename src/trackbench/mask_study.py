@@ -97,6 +97,7 @@ class _NamedMask:
 
         if self.clusterer is None:
             return collate([hits]), float("nan")
+        self.clusterer.reconstruct(hits)  # the first call may load kernels
         start = time.process_time()
         clusters = self.clusterer.reconstruct(hits)
         return collate([hits], [clusters]), time.process_time() - start

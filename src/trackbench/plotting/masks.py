@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullFormatter
 
 from trackbench.evaluation.surfaces import PT_MIN
 from trackbench.plotting.style import (
@@ -17,7 +17,18 @@ from trackbench.plotting.style import (
     styled,
 )
 
-TABLE_COLUMNS = ("mask", "kind", "backend", "n_hits", "share", "recall", "recall_pt", "wall_ms", "memory_mb")
+TABLE_COLUMNS = (
+    "mask",
+    "kind",
+    "backend",
+    "n_hits",
+    "timed_hits",
+    "share",
+    "recall",
+    "recall_pt",
+    "wall_ms",
+    "memory_mb",
+)
 COSTS = {"wall_ms": "Time per layer [ms]", "memory_mb": "Peak memory [MB]"}
 # Colour of a kind of mask; masks of one kind differ by marker.
 _COLORS = {
@@ -51,7 +62,9 @@ def mask_figure(table: pd.DataFrame, setup: str, header: Header | None = None) -
         for ax, quantity in zip(axes[1:], COSTS, strict=True):
             _draw_bars(ax, table, quantity)
         axes[2].tick_params(labelleft=False)
-    note = f"{setup}\nrecall: pairs of hits of one particle that may attend; memory: of mask and layer"
+    n_hits = "" if table.empty else f" on {table['timed_hits'].iloc[0]:.0f} hits"
+    recall = "recall: pairs of hits of one particle that may attend to each other"
+    note = f"{recall}\ntime of one layer, memory of mask and layer{n_hits}: {setup}"
     draw_header(axes[0], header, note, right=axes[2])
     return figure, table
 
@@ -146,7 +159,7 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, quantity: str) -> None:
         ax.plot(rows["n_hits"], rows[quantity].clip(lower=1e-3), label=f"{mask}, {backend}", linewidth=1.2, **look)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(table["n_hits"]))))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(table["n_hits"].min() / 1.2, table["n_hits"].max() * 1.2)
