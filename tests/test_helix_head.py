@@ -1,5 +1,7 @@
 """The regression head that measures curvature from pairs of hits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,13 @@ import torch
 from trackbench.errors import ConfigError
 from trackbench.fitting.helix import helix_points
 from trackbench.geometry.detector import CURVATURE
+from trackbench.trackers.layers.attention import attention
 from trackbench.trackers.layers.batch import Batch
-from trackbench.trackers.layers.helix_head import LEVER, MAX_Q_OVER_PT, HelixHead, pair_curvatures
+from trackbench.trackers.layers.helix_head import LEVER, HelixHead
+from trackbench.trackers.layers.masks import AttentionMask
 from trackbench.trackers.layers.network import HitNetwork
-from trackbench.trackers.layers.network_config import NetworkConfig
+from trackbench.trackers.layers.network_config import MaskConfig, NetworkConfig
+from trackbench.trackers.layers.pairs import MAX_Q_OVER_PT, hit_pairs, pair_bias, pair_curvatures
 
 NETWORK = NetworkConfig(
     inputs="helix", width=16, heads=2, ffn=16, layers=1, dropout=0, targets="q_over_pt", head="helix"
@@ -25,7 +30,7 @@ def track(phi0, q_over_pt, z0, cot):
 
 def pairs_of(one, other):
     given = [torch.tensor(points, dtype=torch.float64)[None] for points in (one, other)]
-    return [part[0].numpy() for part in pair_curvatures(*given)]
+    return [part[0].numpy() for part in pair_curvatures(*given)[:2]]
 
 
 @pytest.mark.parametrize("q_over_pt", [-4.0, -1.0, 0.0, 0.3, 2.0])
@@ -35,11 +40,8 @@ def test_two_hits_of_a_helix_give_its_curvature(phi0, q_over_pt):
     found, trust = pairs_of(hits, hits)
     other = ~np.eye(len(hits), dtype=bool)
     np.testing.assert_allclose(found[other], q_over_pt, atol=1e-9)
-    distance = np.hypot(*(hits[:, None, :2] - hits[None, :, :2]).transpose(2, 0, 1))
     # z0 = 3 mm; the path is a series, good to 1e-4 for these tracks, and the division is regularised by 2 mm.
-    np.testing.assert_allclose(
-        trust[other], (np.exp(-((3 / 20) ** 2)) * distance / (distance + LEVER))[other], rtol=5e-3
-    )
+    np.testing.assert_allclose(trust[other], np.exp(-((3 / 20) ** 2)), rtol=5e-3)
     assert (trust[~other] == 0).all() and (found[~other] == 0).all()
 
 
@@ -73,7 +75,7 @@ def test_without_partners_the_answer_is_the_straight_line():
     head = HelixHead(8)
     latents = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
     for allowed in (torch.zeros(1, 6, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)[None]):
-        found = head(latents, xyz, allowed)[0].detach().numpy()
+        found = head(latents, xyz, hit_pairs(xyz), allowed)[0].detach().numpy()
         theta, sin_phi, cos_phi = straight_line(hits)
         np.testing.assert_allclose(found[:, 0], theta, rtol=1e-5)
         if allowed.any():
@@ -90,9 +92,10 @@ def test_hits_of_one_track_vote_for_its_parameters():
         for layer in (head.query, head.key):
             layer.weight.zero_()
             layer.bias.zero_()
-    found = head(torch.zeros(1, 6, 8), xyz, torch.ones(1, 6, 6, dtype=torch.bool))[0].detach().numpy()
-    _, trust = pairs_of(hits, hits)
-    weight = trust + 1e-6
+    found = head(torch.zeros(1, 6, 8), xyz, hit_pairs(xyz), torch.ones(1, 6, 6, dtype=torch.bool))[0].detach().numpy()
+    _, agreement = pairs_of(hits, hits)
+    distance = np.hypot(*(hits[:, None, :2] - hits[None, :, :2]).transpose(2, 0, 1))
+    weight = agreement * distance / (distance + LEVER) + 1e-6
     weight[np.arange(6), np.arange(6)] = 1e-6 * np.exp(6.0)
     expected = (weight * 2.0 * (1 - np.eye(6))).sum(1) / weight.sum(1) / 2.5
     np.testing.assert_allclose(found[:, 3], expected, rtol=1e-4)
@@ -102,18 +105,32 @@ def test_hits_of_one_track_vote_for_its_parameters():
 
 def test_many_hits_are_worked_off_in_parts(monkeypatch):
     xyz = torch.tensor(np.random.default_rng(1).normal(size=(2, 30, 3)) * 200, dtype=torch.float32)
-    latents = torch.randn(2, 30, 8, generator=torch.Generator().manual_seed(1))
-    allowed = torch.ones(2, 30, 30, dtype=torch.bool)
-    allowed[1, :, 20:] = allowed[1, 20:] = False
-    head = HelixHead(8)
-    whole = head(latents, xyz, allowed)
-    monkeypatch.setattr("trackbench.trackers.layers.helix_head._CHUNK", 7)
-    torch.testing.assert_close(head(latents, xyz, allowed), whole)
+    whole = hit_pairs(xyz)
+    monkeypatch.setattr("trackbench.trackers.layers.pairs._CHUNK", 7)
+    for part, all_at_once in zip(hit_pairs(xyz), whole, strict=True):
+        torch.testing.assert_close(part, all_at_once)
 
 
-def test_network_with_the_head_trains_and_ignores_padding():
+def test_bias_is_added_to_the_logits_of_what_the_mask_allows():
+    rng = np.random.default_rng(3)
+    xyz = torch.tensor(rng.normal(size=(2, 9, 3)) * 200, dtype=torch.float32)
+    batch = Batch(xyz, torch.tensor([9, 6]))
+    q, k, v = torch.tensor(rng.normal(size=(3, 2, 2, 9, 4)))
+    for kind in ("padding", "cone"):
+        mask = AttentionMask.build(MaskConfig(kind=kind), batch)
+        bias = pair_bias(hit_pairs(xyz), heads=2).double()
+        assert (bias[:, 0] == 0).all() and bias[:, 1].max() > 1
+        logits = (q @ k.transpose(2, 3) / 2 + bias).masked_fill(~mask.dense(), float("-inf"))
+        expected = torch.nan_to_num(logits.softmax(dim=-1)) @ v
+        torch.testing.assert_close(attention(q, k, v, mask, bias=bias), expected)
+    with pytest.raises(ConfigError, match="'varlen' adds nothing to the logits, but the network has pair_bias"):
+        attention(q, k, v, mask, "varlen", bias=bias)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_network_with_the_head_trains_and_ignores_padding(biased):
     torch.manual_seed(2)
-    network = HitNetwork(NETWORK)
+    network = HitNetwork(replace(NETWORK, pair_bias=biased))
     xyz = torch.tensor(np.random.default_rng(2).normal(size=(1, 12, 3)) * 200, dtype=torch.float32)
     short = network(Batch(xyz, torch.tensor([12]))).parameters
     padded = torch.cat([xyz, torch.zeros(1, 5, 3)], dim=1)

@@ -23,16 +23,26 @@ _VARIANTS = 256  # compiled: kinds of masks, padded sizes, batch sizes, number t
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, backend: str = "auto", *, compiled: bool | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: AttentionMask,
+    backend: str = "auto",
+    *,
+    bias: Tensor | None = None,
+    compiled: bool | None = None,
 ) -> Tensor:
     """Softmax attention of each hit to the hits its mask allows.
 
     q, k, v: (B, H, S, E), hits in the order of the mask's batch
+    bias: (B, H, S, S), added to the logits; for the backends "sdpa" and "auto", which is then "sdpa"
     backend: see ``resolve_backend``
     compiled: compile FlexAttention, once per kind of mask and padded size; default on CUDA only. Not compiled it
         computes all pairs.
     Returns (B, H, S, E); rows of padding are 0. Raises ConfigError as ``resolve_backend``.
     """
+    if bias is not None:
+        return _biased(q, k, v, mask, backend, bias)
     needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v))
     name = resolve_backend(backend, mask.kind, q.device.type, needs_grad)
     if name == "flex":
@@ -73,6 +83,17 @@ def resolve_backend(backend: str, mask_kind: str, device_type: str, needs_grad: 
         what = f"'flex' cannot train on {device_type}: FlexAttention of PyTorch has no backward pass there (#169224)"
         raise ConfigError(describe(where, what, "a CUDA device", "use auto, varlen or sdpa, which give equal numbers"))
     return backend
+
+
+def _biased(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, backend: str, bias: Tensor) -> Tensor:
+    if backend not in ("auto", "sdpa"):
+        what = f"'{backend}' adds nothing to the logits, but the network has pair_bias"
+        raise ConfigError(describe("attention backend", what, "auto or sdpa"))
+    allowed = mask.dense()
+    # Rows of padding may attend to nothing, which gives NaN: they attend to everything and are set to 0.
+    logits = bias.masked_fill(~allowed & mask.valid[:, None, :, None], float("-inf")).to(q.dtype)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=logits)
+    return out.masked_fill(~mask.valid[:, None, :, None], 0.0)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask) -> Tensor:

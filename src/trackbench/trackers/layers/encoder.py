@@ -26,10 +26,10 @@ class MultiHeadAttention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, mask: AttentionMask, backend: str) -> Tensor:
-        """Attend. x: (B, S, width). Returns (B, S, width)."""
+    def forward(self, x: Tensor, mask: AttentionMask, backend: str, bias: Tensor | None = None) -> Tensor:
+        """Attend. x: (B, S, width); bias: (B, H, S, S), added to the logits. Returns (B, S, width)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, S, E)
-        return self.out(attention(q, k, v, mask, backend).transpose(1, 2).flatten(2))
+        return self.out(attention(q, k, v, mask, backend, bias=bias).transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):
@@ -49,12 +49,12 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: AttentionMask, backend: str) -> Tensor:
-        """One layer. x: (B, S, width). Returns (B, S, width)."""
+    def forward(self, x: Tensor, mask: AttentionMask, backend: str, bias: Tensor | None = None) -> Tensor:
+        """One layer. x: (B, S, width); bias: (B, H, S, S), added to the logits. Returns (B, S, width)."""
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.norm1(x), mask, backend))
+            x = x + self.dropout(self.attention(self.norm1(x), mask, backend, bias))
             return x + self.dropout(self.feed_forward(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, mask, backend)))
+        x = self.norm1(x + self.dropout(self.attention(x, mask, backend, bias)))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 
 
@@ -70,8 +70,12 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(layers))
         self.norm = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
 
-    def forward(self, x: Tensor, mask: AttentionMask, backend: str = "auto") -> Tensor:
-        """Encode hits. x: (B, S, width); mask: of the same batch. Returns (B, S, width)."""
+    def forward(self, x: Tensor, mask: AttentionMask, backend: str = "auto", bias: Tensor | None = None) -> Tensor:
+        """Encode hits.
+
+        x: (B, S, width); mask: of the same batch; bias: (B, H, S, S), added to the logits of every layer
+        Returns (B, S, width).
+        """
         for layer in self.layers:
-            x = layer(x, mask, backend)
+            x = layer(x, mask, backend, bias)
         return self.norm(x)

@@ -17,6 +17,7 @@ from trackbench.trackers.layers.features import HitFeatures
 from trackbench.trackers.layers.helix_head import HelixHead
 from trackbench.trackers.layers.masks import AttentionMask
 from trackbench.trackers.layers.network_config import NetworkConfig
+from trackbench.trackers.layers.pairs import Pairs, hit_pairs, pair_bias
 
 N_PARAMETERS = 4
 
@@ -81,21 +82,29 @@ class HitNetwork(nn.Module):
         with full_precision(batch.xyz):
             features = self.features(batch.xyz)
             x = self.input(features)
-        latents = self.encoder(x, mask, backend)
+            pairs = hit_pairs(batch.xyz) if self.needs_pairs else None
+            bias = pair_bias(pairs, self.config.heads) if self.config.pair_bias else None
+        latents = self.encoder(x, mask, backend, bias)
         with full_precision(latents):
             found = latents.float()
-            parameters = self._regress(found, batch, mask)
+            parameters = self._regress(found, batch, mask, pairs)
             embedding = None if self.embedding is None else normalize(self.embedding(found), dim=-1)
         if self.classifier is not None:
-            found = self.classifier(features, parameters, found, mask, backend)
+            hits = torch.cat((features, parameters.detach()), dim=-1)
+            found = self.classifier(hits, found, mask, backend, bias)
         with full_precision(latents):
             logits = None if self.classification is None else self.classification(found.float())
         return Outputs(latents, parameters, logits, embedding)
 
-    def _regress(self, found: Tensor, batch: Batch, mask: AttentionMask) -> Tensor | None:
+    @property
+    def needs_pairs(self) -> bool:
+        """True if every pair of hits is looked at, at a memory O(S^2)."""
+        return self.config.pair_bias or self.config.head == "helix"
+
+    def _regress(self, found: Tensor, batch: Batch, mask: AttentionMask, pairs: Pairs | None) -> Tensor | None:
         """Outputs of the regression head, (B, S, 4), if there is one."""
         if isinstance(self.regression, HelixHead):
-            return self.regression(found, batch.xyz, mask.dense()[:, 0])
+            return self.regression(found, batch.xyz, pairs, mask.dense()[:, 0])
         return None if self.regression is None else self.regression(found)
 
 
@@ -108,18 +117,18 @@ class Classifier(nn.Module):
         self.input = nn.Linear(n_features + N_PARAMETERS + config.latents, config.width)
         self.encoder = Encoder(config, config.classifier_layers)
 
-    def forward(self, features: Tensor, parameters: Tensor, found: Tensor, mask: AttentionMask, backend: str) -> Tensor:
+    def forward(
+        self, hits: Tensor, found: Tensor, mask: AttentionMask, backend: str, bias: Tensor | None = None
+    ) -> Tensor:
         """Encode hits a second time.
 
-        features: (B, S, n_features); parameters: (B, S, 4); found: (B, S, width), output of the first encoder
+        hits: (B, S, n_features + 4), features and parameters; found: (B, S, width), output of the first encoder
+        bias: of ``Encoder.forward``
         Returns (B, S, width).
         """
         with full_precision(found):
-            parts = [features, parameters.detach()]
-            if self.latents is not None:
-                parts.append(self.latents(found))
-            x = self.input(torch.cat(parts, dim=-1))
-        return self.encoder(x, mask, backend)
+            x = self.input(hits if self.latents is None else torch.cat((hits, self.latents(found)), dim=-1))
+        return self.encoder(x, mask, backend, bias)
 
 
 def full_precision(like: Tensor) -> torch.autocast:

@@ -48,6 +48,8 @@ class NetworkConfig:
     targets: what the regression head gives besides theta, sin phi, cos phi: "charge", "q_over_pt", or "none" = no head
     head: of the regression: "linear" (published), or "helix" = curvature from pairs of hits chosen by attention, for
         targets "q_over_pt"
+    pair_bias: attention heads but the first prefer pairs of hits that a track from the beam spot could have made, the
+        more the later the head; needs the attention backend "sdpa"
     classes: outputs of the classification head, 0 = none
     classifier_layers: > 0 = joint model: a second encoder classifies hit, detached parameters and free latents
     latents: free latents handed to the second encoder of the joint model
@@ -65,6 +67,7 @@ class NetworkConfig:
     activation: str = "relu"
     targets: str = "charge"
     head: str = "linear"
+    pair_bias: bool = False
     classes: int = 0
     classifier_layers: int = 0
     latents: int = 4
