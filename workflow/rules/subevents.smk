@@ -2,7 +2,7 @@
 
 SET_SAMPLE = "tracks-[0-9]+-[0-9]+"
 ROW = "[a-z][a-z0-9_]*(@[0-9]+-[0-9]+)?"
-ROWS = "(" + "|".join(SUBEVENTS["trackers"]) + ")(@[0-9]+-[0-9]+)?"
+ROWS = "(" + "|".join(SUBEVENTS["trackers"]) + ")"
 
 
 rule subevents:
@@ -111,6 +111,13 @@ use rule reconstruct as reconstruct_subevents with:
         pad_to=None,
     message:
         "Run {wildcards.tracker} over the test events of {wildcards.sample}"
+
+
+# Weights of another set: not timed, so it need not have the machine for itself.
+use rule reconstruct_subevents as reconstruct_transfer with:
+    wildcard_constraints:
+        sample=SET_SAMPLE,
+        tracker=f"{ROWS}@[0-9]+-[0-9]+",
 
 
 rule ceilings:
