@@ -93,7 +93,7 @@ def _check_parents(config: Mapping) -> None:
 def _check_model(config: Mapping, name: str) -> None:
     from trackbench.settings import build_dataclass
     from trackbench.trackers.layers.network_config import NetworkConfig
-    from trackbench.training.config import LossConfig, TrainingConfig
+    from trackbench.training.config import LossConfig, TrainingConfig, check_task
 
     where, entry = f"models.{name}", config["models"][name]
     known = config["subevents"]["sets"]
@@ -101,8 +101,9 @@ def _check_model(config: Mapping, name: str) -> None:
         _choice(f"{where}.sets", set_name, known)
     for set_name in entry["sets"]:
         blocks = model_settings(config, name, set_name)
-        build_dataclass(NetworkConfig, f"{where}.network", blocks["network"])
-        build_dataclass(LossConfig, f"{where}.loss", blocks["loss"])
+        network = build_dataclass(NetworkConfig, f"{where}.network", blocks["network"])
+        loss = build_dataclass(LossConfig, f"{where}.loss", blocks["loss"])
+        check_task(entry["task"], network, loss)
         build_dataclass(TrainingConfig, f"{where}.training", blocks["training"])
     events = config["subevents"]["parents"]["events"]
     for split in ("train", "val"):

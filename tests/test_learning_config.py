@@ -1,0 +1,130 @@
+"""The blocks `subevents` and `models` of the workflow configuration: defaults, look-ups, clear errors."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from trackbench.config import check_config, read_schema
+from trackbench.errors import ConfigError
+from trackbench.learning_config import Row, find_row, matrix_rows, model_settings, rows_of_set, set_range
+
+SCHEMA = read_schema(Path(__file__).resolve().parents[1] / "workflow/schemas/config.schema.yaml")
+BASE = {
+    "run": "x",
+    "trackers": {"dbscan": {}},
+    "subevents": {
+        "parents": {"events": {"train": 4, "val": 1, "test": 1}},
+        "sets": {"10-50": {"length": 700}, "50-100": {"length": 1200, "draws": 2}},
+        "trackers": {
+            "hit_angles": {},
+            "encreg": {"model": "small", "settings": {"min_cluster_size": 4}},
+            "contrastive": {"tracker": "latent", "model": "embedding"},
+        },
+        "matrix": ["encreg"],
+    },
+    "models": {
+        "small": {
+            "task": "encreg",
+            "sets": ["10-50", "50-100"],
+            "training": {"steps": 10},
+            "overrides": {"50-100": {"training": {"batch_size": 2}, "network": {"layers": 2}}},
+        },
+        "embedding": {"task": "contrastive", "sets": ["10-50"], "network": {"targets": "none", "embedding": 8}},
+    },
+}
+
+
+def check(path=None, value=None, remove=False):
+    """Check the base configuration with the entry at ``path`` set or removed."""
+    config = copy.deepcopy(BASE)
+    if path:
+        *parents, last = path
+        block = config
+        for key in parents:
+            block = block.setdefault(key, {})
+        if remove:
+            del block[last]
+        else:
+            block[last] = value
+    return check_config(config, SCHEMA)
+
+
+def test_defaults_of_entries_are_filled_in():
+    complete = check()
+    assert complete["subevents"]["sets"]["10-50"] == {"length": 700, "draws": 5, "mode": "random"}
+    assert complete["subevents"]["trackers"]["hit_angles"] == {"tracker": None, "model": None, "settings": {}}
+    assert complete["models"]["embedding"]["overrides"] == {}
+
+
+def test_without_sets_nothing_is_asked_for():
+    complete = check_config({"run": "x", "trackers": {"dbscan": {}}}, SCHEMA)
+    assert complete["subevents"]["sets"] == {} and complete["models"] == {}
+
+
+def test_rows_and_models_are_looked_up():
+    config = check()
+    assert set_range("10-50") == (10, 50)
+    assert rows_of_set(config, "10-50") == ["hit_angles", "encreg", "contrastive"]
+    assert rows_of_set(config, "50-100") == ["hit_angles", "encreg"]  # nothing contrastive is trained on it
+    assert matrix_rows(config, "10-50") == ["encreg@50-100"]
+    row = find_row(config, "encreg@50-100", "10-50")
+    assert (row.tracker, row.settings, row.model, row.trained_on) == (
+        "encreg",
+        {"min_cluster_size": 4},
+        "small",
+        "50-100",
+    )
+    assert find_row(config, "contrastive", "10-50").tracker == "latent"
+    assert find_row(config, "hit_angles", "10-50").trained_on is None
+
+
+def test_overrides_change_one_set_only():
+    config = check()
+    assert model_settings(config, "small", "10-50") == {"network": {}, "loss": {}, "training": {"steps": 10}}
+    changed = model_settings(config, "small", "50-100")
+    assert changed == {"network": {"layers": 2}, "loss": {}, "training": {"steps": 10, "batch_size": 2}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            ["subevents", "sets", "50-10"],
+            {"length": 9},
+            ["sets.50-10", "range 50 to 10", "lowest <= highest"],
+        ),
+        (["subevents", "sets", "few"], {"length": 9}, ["subevents.sets", "few"]),
+        (["subevents", "sets", "10-50", "draws"], 0, ["subevents.sets.10-50.draws", "0"]),
+        (["subevents", "parents", "events", "test"], 0, ["parents.events.test", "value 0", "at least 1"]),
+        (["subevents", "parents", "events", "train"], 0, ["parents.events.train", "value 0 with a model to train"]),
+        (["subevents", "trackers", "encreg", "model"], "smal", ["trackers.encreg.model", "'smal'", "small, embedding"]),
+        (["subevents", "trackers", "encreg", "model"], None, ["trackers.encreg.model", "missing", "one of small"]),
+        (["subevents", "trackers", "dbscan"], {"model": "small"}, ["dbscan.model", "has no weights", "no model"]),
+        (["subevents", "trackers", "other"], {}, ["tracker 'other'", "does not exist"]),
+        (["subevents", "trackers", "encreg", "settings", "size"], 1, ["trackers.encreg.size", "unknown key"]),
+        (["subevents", "matrix"], ["hit_angles"], ["subevents.matrix", "'hit_angles' has no model"]),
+        (["subevents", "predictions"], ["encrge"], ["subevents.predictions", "'encrge'", "hit_angles, encreg"]),
+        (["subevents", "decomposition"], {"tracker": "encreg"}, ["decomposition.set", "value None", "10-50, 50-100"]),
+        (["subevents", "masks"], {"set": "1-2"}, ["masks.set", "'1-2'", "10-50, 50-100"]),
+        (["models", "small", "sets"], ["10-60"], ["models.small.sets", "'10-60'", "10-50, 50-100"]),
+        (["models", "small", "network"], {"depth": 3}, ["models.small.network", "depth", "unknown key"]),
+        (["models", "small", "training", "steps"], 0, ["training.steps", "value 0", ">= 1"]),
+        (["models", "small", "loss"], {"temperature": -1.0}, ["loss.temperature", "-1.0", "> 0"]),
+        (["models", "small", "task"], "encdec", ["models.small.task", "'encdec'", "encreg, enccla"]),
+        (["models", "small", "network"], {"targets": "none", "classes": 5}, ["encreg", "targets"]),
+    ],
+)
+def test_mistakes_are_one_clear_sentence(path, value, words):
+    with pytest.raises(ConfigError) as error:
+        check(path, value)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_floor_must_be_there():
+    with pytest.raises(
+        ConfigError, match=r"config key subevents\.trackers: no row 'hit_angles', expected the floor in"
+    ):
+        check(["subevents", "trackers", "hit_angles"], remove=True)
