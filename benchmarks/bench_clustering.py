@@ -23,8 +23,8 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.geometry.projection import REGIONS, project
 from trackbench.runner import machine_facts
-from trackbench.surface_table import MASK_SETTINGS
 from trackbench.trackers.base import build_tracker
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 
 RESULT = Path(__file__).resolve().parent / "results" / "clustering.json"
 OURS = ("dbscan", "density_peaks", "iterative_window", "grid_window", "hdbscan")

@@ -59,8 +59,8 @@ def test_what_a_mask_keeps(study, name):
     config = MaskConfig(**MASKS[name])
     clusters = None
     if config.kind == "cluster":
-        from trackbench.surface_table import MASK_SETTINGS
         from trackbench.trackers.base import build_tracker
+        from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 
         clusters = [build_tracker(config.clusterer, MASK_SETTINGS[config.clusterer]).reconstruct(hits)]
     dense = AttentionMask.build(config, collate([hits], clusters)).dense()[0, 0]

@@ -10,9 +10,9 @@ from toys import toy_event
 
 from trackbench.errors import ConfigError
 from trackbench.geometry.projection import embed_cylinder, embed_disc
-from trackbench.surface_table import MASK_SETTINGS
 from trackbench.trackers.base import build_config, build_tracker
 from trackbench.trackers.layers.density import dbscan, density_peaks, surface_grid
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.windows import cell_grid, grid_windows, iterative_windows, widen_windows
 
 RADIUS = 91.0

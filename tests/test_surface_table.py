@@ -15,7 +15,8 @@ from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation import surfaces as evaluation
 from trackbench.evaluation.sample import Sample
 from trackbench.geometry.projection import REGIONS
-from trackbench.surface_table import MASK_SETTINGS, read_talk, surface_markdown, surface_table
+from trackbench.surface_table import read_talk, surface_markdown, surface_table
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.surfaces import sets_of_labels
 
 TALK = Path(__file__).resolve().parents[1] / "config" / "talk_surfaces.csv"

@@ -14,9 +14,9 @@ from trackbench.errors import ConfigError, InputError, describe
 from trackbench.evaluation.surfaces import BLOCK, PT_MIN
 from trackbench.mask_cost import CostPlan, layer_costs, setup_text
 from trackbench.settings import build_dataclass
-from trackbench.surface_table import MASK_SETTINGS
 from trackbench.tiling import tile_event
 from trackbench.trackers.base import build_tracker
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.network_config import MaskConfig
 from trackbench.trackers.layers.surfaces import SurfaceTracker
 
@@ -113,7 +113,7 @@ def mask_study(
 
     events: hits and truth, row by row, all hits real; truth is used for the recall only
     settings: name -> values of ``MaskConfig``; default ``MASKS``. Clusters come from the clusterer with its
-        ``surface_table.MASK_SETTINGS``.
+        ``mask_settings.MASK_SETTINGS``.
     plan: backends, calls, which events are timed, sizes of tiled events; seed: of clusterers, random inputs and tiling
     Returns ``COLUMNS``, a row per mask, backend, event and quantity (``QUANTITIES``). Events "tiled" are made from
     the first one by ``tiling.tile_event`` and have no truth: costs only.

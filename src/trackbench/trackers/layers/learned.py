@@ -12,6 +12,7 @@ import numpy as np
 from trackbench.data.hits import Hits
 from trackbench.errors import ConfigError, describe
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.network_config import NetworkConfig
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def choose_device(device: str, tracker: str) -> str:
 
 
 def projection_clusters(config: NetworkConfig, hits: Hits, seed: int = 0) -> np.ndarray | None:
-    """Clusters of the surface projection that the attention mask of a network needs.
+    """Clusters of the surface projection that the attention mask of a network needs, with ``MASK_SETTINGS``.
 
     hits: of one event, all real
     Returns (n,) int64, -1 = in none (hits outside the pixel volumes, noise of the clusterer); None if the mask is
@@ -147,4 +148,4 @@ def projection_clusters(config: NetworkConfig, hits: Hits, seed: int = 0) -> np.
     mask = config.mask_config
     if mask.kind != "cluster":
         return None
-    return build_tracker(mask.clusterer, {}, seed).reconstruct(hits)
+    return build_tracker(mask.clusterer, MASK_SETTINGS.get(mask.clusterer), seed).reconstruct(hits)
