@@ -16,6 +16,7 @@ from trackbench.trackers.layers import learned
 from trackbench.trackers.layers.attention import BACKENDS
 from trackbench.trackers.layers.latent_clustering import cluster_points
 from trackbench.trackers.layers.network import HitNetwork
+from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import load_weights, save_weights
 
@@ -150,7 +151,7 @@ def test_projection_clusters_reach_the_mask(hits, tmp_path):
     settings = write(tmp_path / "cluster.pt", mask="cluster", mask_clusterer="density_peaks")
     tracker = build_tracker("encreg", settings)
     clusters = learned.projection_clusters(tracker.network.config, hits)
-    np.testing.assert_array_equal(clusters, build_tracker("density_peaks").reconstruct(hits))
+    np.testing.assert_array_equal(clusters, build_tracker("density_peaks", MASK_SETTINGS["density_peaks"]).reconstruct(hits))
     assert learned.projection_clusters(NetworkConfig(), hits) is None
     one = np.flatnonzero(clusters == np.bincount(clusters[clusters >= 0]).argmax())
     alone = tracker.run_network(tracker.network, [hits.take(one)], Timer(), [np.zeros(one.size, dtype=int)])
