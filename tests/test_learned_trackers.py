@@ -15,8 +15,8 @@ from trackbench.trackers.encreg import hits_of_clusters, near_median
 from trackbench.trackers.layers import learned
 from trackbench.trackers.layers.attention import BACKENDS
 from trackbench.trackers.layers.latent_clustering import cluster_points
-from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
+from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import load_weights, save_weights
 
@@ -151,7 +151,8 @@ def test_projection_clusters_reach_the_mask(hits, tmp_path):
     settings = write(tmp_path / "cluster.pt", mask="cluster", mask_clusterer="density_peaks")
     tracker = build_tracker("encreg", settings)
     clusters = learned.projection_clusters(tracker.network.config, hits)
-    np.testing.assert_array_equal(clusters, build_tracker("density_peaks", MASK_SETTINGS["density_peaks"]).reconstruct(hits))
+    expected = build_tracker("density_peaks", MASK_SETTINGS["density_peaks"]).reconstruct(hits)
+    np.testing.assert_array_equal(clusters, expected)
     assert learned.projection_clusters(NetworkConfig(), hits) is None
     one = np.flatnonzero(clusters == np.bincount(clusters[clusters >= 0]).argmax())
     alone = tracker.run_network(tracker.network, [hits.take(one)], Timer(), [np.zeros(one.size, dtype=int)])
