@@ -7,8 +7,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from trackbench.jobs import job
 
+THREADS = 1  # of attention, whatever the job reserves to be undisturbed
 
-def main(inputs, out, params, threads):
+
+def main(inputs, out, params):
     from itertools import islice
 
     import torch
@@ -19,7 +21,7 @@ def main(inputs, out, params, threads):
     from trackbench.mask_cost import CostPlan
     from trackbench.mask_study import mask_markdown, mask_study, mask_table
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(THREADS)
     events = islice(read_events(inputs.index, "test"), params.events)
     study = mask_study(events, params.settings, CostPlan(sizes=tuple(params.sizes)), params.seed)
     write_text(out.csv, study.to_csv(index=False))
@@ -28,5 +30,5 @@ def main(inputs, out, params, threads):
     write_text(out.page, markdown_page("Attention masks", text))
 
 
-with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input, snakemake.output, snakemake.params, snakemake.threads)
+with job(snakemake.log[0], THREADS):
+    main(snakemake.input, snakemake.output, snakemake.params)
