@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke unlock test lint format lock bench clean
+.PHONY: help install demo smoke unlock test lint format lock bench gpu-wheels gpu-train gpu-bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -62,6 +62,24 @@ bench: $(STAMP)  ## run the benchmarks on simulated events, write benchmarks/res
 	    --seed 77 --format parquet --out $(dir $(BENCH))$$1 || exit; done
 	$(BIN)/python benchmarks/bench_helix_finder.py $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_simulation.py
+
+# The scripts of gpu/ need no .venv: they run with the Python of a machine with a GPU (docs/gpu.md).
+GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,python3)
+WHEELS ?= build/gpu/wheels
+OUT ?= build/gpu/out
+MINUTES ?= $(if $(DRY),1,9)
+DEVICE ?= $(if $(DRY),cpu,auto)
+GPU_OPTIONS = --out $(OUT) --minutes $(MINUTES) --device $(DEVICE) --wheels $(WHEELS) $(if $(COMMIT),--commit $(COMMIT))
+GPU_OPTIONS += $(if $(DRY),--config gpu/tiny.yaml --work build/gpu-dry)
+
+gpu-wheels:  ## download what gpu-train needs on a machine without network
+	$(PYTHON) gpu/wheels.py $(WHEELS)
+
+gpu-train:  ## train on a GPU for MINUTES, go on when called again; DRY=1: tiny, on the CPU
+	$(GPU_PYTHON) gpu/train.py $(GPU_OPTIONS) $(if $(DRY),--reserve 10 --workers 1 --threads 1)
+
+gpu-bench:  ## attention backends and latency on a GPU; DRY=1: tiny, on the CPU
+	$(GPU_PYTHON) gpu/bench.py $(GPU_OPTIONS)
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in
 	$(PYTHON) -m venv .venv-lock

@@ -20,10 +20,10 @@ def check(**changes):
     return check_config(config, SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "paper"])
+@pytest.mark.parametrize("name", ["config/config", "config/smoke", "config/paper", "config/gpu", "gpu/tiny"])
 def test_shipped_configurations_are_valid(name):
-    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
-    assert check_config(config, SCHEMA)["run"] in {"demo", "smoke", "paper"}
+    config = yaml.safe_load((ROOT / f"{name}.yaml").read_text())
+    assert check_config(config, SCHEMA)["run"] in {"demo", "smoke", "paper", "gpu", "gpu-tiny"}
 
 
 def test_defaults_are_filled_in_at_every_level():

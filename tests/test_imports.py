@@ -46,6 +46,10 @@ ALLOWED = {
     "config": {"errors", "trackers", "simulation.config", "learning_config"},
     "learning_config": {"errors", "trackers", "settings", "simulation.config", "training.config"},
     "settings": {"errors"},
+    "campaign": {
+        *("errors", "files", "data", "simulation", "trackers", "training", "evaluation", "runner", "tuning"),
+        *("ceilings", "config", "learning_config"),
+    },
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
         "plotting",

@@ -1,0 +1,95 @@
+"""Processes that work beside the one that trains, until a deadline."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.pool import AsyncResult
+
+from trackbench.errors import TrackbenchError
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time that is left: end is a reading of ``time.monotonic`` [s]."""
+
+    end: float
+
+    @classmethod
+    def of_minutes(cls, minutes: float) -> "Clock":
+        """A clock that runs from now."""
+        return cls(time.monotonic() + 60 * minutes)
+
+    def left(self) -> float:
+        """Seconds left, negative when it is over."""
+        return self.end - time.monotonic()
+
+    def before(self, seconds: float) -> "Clock":
+        """A clock that is over so many seconds earlier."""
+        return Clock(self.end - seconds)
+
+
+class Workers:
+    """Fresh processes for functions of modules, used as a context; what still runs at its end is ended with it.
+
+    number: of processes, >= 1
+    Tasks must leave whole files only, as they may end at any moment.
+    """
+
+    def __init__(self, number: int):
+        # Fresh ones: neither ACTS and its threads nor CUDA survive a fork.
+        self._pool = multiprocessing.get_context("spawn").Pool(number, _start)
+        self._tasks: list[tuple[str, AsyncResult]] = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._pool.terminate()
+        self._pool.join()
+
+    def submit(self, name: str, function: Callable, *arguments) -> None:
+        """Start ``function(*arguments)`` as soon as a process is free. name: for messages."""
+        self._tasks.append((name, self._pool.apply_async(function, arguments)))
+
+    def wait(self, clock: Clock) -> bool:
+        """Wait for all tasks until the clock is over; then tasks go on.
+
+        Returns whether all are done. Raises what the first failed one raised.
+        """
+        while clock.left() > 0:
+            if self.collect() == 0:
+                return True
+            time.sleep(_POLL_S)
+        return self.collect() == 0
+
+    def collect(self) -> int:
+        """Number of tasks that are not done. Raises what the first failed one raised."""
+        waiting = []
+        for name, task in self._tasks:
+            if not task.ready():
+                waiting.append((name, task))
+                continue
+            try:
+                task.get()
+            except TrackbenchError:
+                raise
+            except Exception:
+                log.error("%s failed", name)
+                raise
+            log.info("%s: done", name)
+        self._tasks = waiting
+        return len(waiting)
+
+
+def _start() -> None:
+    """One thread per process: there are as many processes as CPUs."""
+    from threadpoolctl import threadpool_limits
+
+    logging.basicConfig(level=logging.WARNING)
+    threadpool_limits(limits=1)
