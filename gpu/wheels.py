@@ -18,6 +18,8 @@ PACKAGES = (
     "jsonschema-specifications==2025.9.1",
     "referencing==0.37.0",
     "rpds-py==2026.9.1",
+    "attrs==26.1.0",
+    "typing-extensions==4.16.0",
 )
 GLIBC = (17, 24, 27, 28, 31, 34)  # pip matches each number exactly
 UNNEEDED = ("/htmldoc/", "/pdfdoc/")

@@ -48,8 +48,10 @@ ALLOWED = {
     "settings": {"errors"},
     "campaign": {
         *("errors", "files", "data", "simulation", "trackers", "training", "evaluation", "runner", "tuning"),
-        *("ceilings", "config", "learning_config"),
+        *("ceilings", "config", "learning_config", "settings", "backend_checks", "mask_cost", "mask_study", "tiling"),
+        *("surface_table", "track_latency"),
     },
+    "backend_checks": {"mask_cost", "trackers"},
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
         "plotting",

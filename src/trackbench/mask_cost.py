@@ -1,4 +1,4 @@
-"""Time and peak memory of one attention layer under a mask, for each backend that can compute it."""
+"""Time and peak memory of one attention layer under a mask, forward or with backward, for each backend that can."""
 
 import logging
 import time
@@ -30,6 +30,7 @@ class CostPlan:
     heads, width: heads and their dimension
     largest_dense: no dense masks above this number of hits
     device: "auto", "cpu" or "cuda"
+    backward: a step of training is measured, with the gradients of queries, keys and values; not flex on CPUs
     """
 
     backends: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class CostPlan:
     width: int = 32
     largest_dense: int = 20_000
     device: str = "auto"
+    backward: bool = False
 
     def __post_init__(self):
         for backend in self.backends:
@@ -63,6 +65,8 @@ class CostPlan:
 
         names = self.backends or (BACKENDS if self.resolved_device() == "cuda" else BACKENDS[:2])
         names = [name for name in names if name != "varlen" or KINDS[config.kind].partition]
+        if self.backward and self.resolved_device() != "cuda":
+            names = [name for name in names if name != "flex"]
         if n_hits > self.largest_dense and config.kind != "padding" and "sdpa" in names:
             log.info("%d hits: no dense mask above %d hits", n_hits, self.largest_dense)
             names.remove("sdpa")
@@ -78,7 +82,8 @@ def setup_text(plan: CostPlan) -> str:
     """Layer, number type, device and threads in words."""
     import torch
 
-    layer = f"{plan.heads} heads of {plan.width}, float32, one event per call"
+    step = ", forward and backward" if plan.backward else ""
+    layer = f"{plan.heads} heads of {plan.width}, float32, one event per call{step}"
     if plan.resolved_device() == "cuda":
         return f"{layer}, {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
@@ -99,13 +104,16 @@ def layer_costs(config: MaskConfig, batch, plan: CostPlan, seed: int) -> Iterato
     generator = torch.Generator().manual_seed(seed)
     shape = (*batch.xyz.shape[:2], plan.heads, plan.width)
     qkv = [torch.randn(shape, generator=generator).to(device).transpose(1, 2) for _ in range(3)]
-    with torch.no_grad():
+    qkv = [tensor.requires_grad_(plan.backward) for tensor in qkv]
+    with torch.set_grad_enabled(plan.backward):
         for backend in plan.backends_for(config, batch.xyz.shape[1]):
             for row in _backend_costs(config, batch, qkv, backend, plan):
                 yield {"backend": backend, **row}
 
 
 def _backend_costs(config: MaskConfig, batch, qkv: list, backend: str, plan: CostPlan) -> Iterator[dict]:
+    import torch
+
     from trackbench.trackers.layers.attention import attention, prepare
     from trackbench.trackers.layers.flex_blocks import forget
     from trackbench.trackers.layers.masks import AttentionMask
@@ -118,12 +126,16 @@ def _backend_costs(config: MaskConfig, batch, qkv: list, backend: str, plan: Cos
         prepare(mask, backend)
         return mask
 
+    def step(mask):
+        out = attention(*qkv, mask, backend, compiled=compiled)
+        return torch.autograd.grad(out, qkv, torch.ones_like(out)) if plan.backward else out
+
     def both():
-        attention(*qkv, build(), backend, compiled=compiled)
+        step(build())
 
     both()  # compiles, loads and fills what stays
     mask = build()
-    layer = partial(attention, *qkv, mask, backend, compiled=compiled)
+    layer = partial(step, mask)
     times = {"build": [], "layer": []}
     for _ in range(plan.calls):
         times["build"].append(_seconds(build, cuda))
