@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -152,6 +153,7 @@ def settings_file(tracker):
     return f"results/{RUN}/tuned/{tracker}.json" if is_tuned(tracker) else []
 
 
+@cache  # asked for by every job; the code at the start of the run counts
 def digest(script, *modules):
     """Digest of the library code behind a script (see trackbench.digest)."""
     return code_digest(ROOT / "workflow/scripts" / script, modules)

@@ -201,6 +201,16 @@ def decomposition_row():
     return timed_row(name) if name else Row("", {}, None, None)
 
 
+def decomposition_name():
+    """Name of that row with what its network is, as figures show it."""
+    row = decomposition_row()
+    if not row.model:
+        return DECOMPOSITION["tracker"]
+    name = DECOMPOSITION["tracker"].partition("@")[0]
+    label = row_label(name, row.trained_on)
+    return f"{name} ({label + ', ' if label else ''}trained on {row.trained_on})"
+
+
 def decomposition_weights():
     """Weights of that row, or nothing."""
     row = decomposition_row()

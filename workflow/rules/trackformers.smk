@@ -457,7 +457,7 @@ rule decomposition:
         runtime=120,
     params:
         code=decomposition_digest(),
-        row=SUBEVENTS["decomposition"]["tracker"],
+        row=decomposition_name(),
         tracker=decomposition_row().tracker,
         settings=decomposition_row().settings,
         counts=SUBEVENTS["decomposition"]["sectors"],

@@ -15,7 +15,7 @@ def main(inputs, out, params):
     from trackbench.plotting.sample import sample_header, save_as
 
     frames = dict(zip(params.rows, map(pd.read_parquet, inputs.particles), strict=True))
-    header = sample_header(inputs.manifest, {}, note=f"sub-events of {params.set} tracks")
+    header = sample_header(inputs.manifest, {})
     save_as(out.png, *fit_accuracy_figure(frames, params.labels, header=header, seed=params.seed))
 
 

@@ -17,7 +17,7 @@ def main(inputs, out, params):
 
     published = noise_rows(read_published(inputs.published))
     quoted = published[published["set"] == params.set]
-    header = sample_header(inputs.manifest, {}, note=f"sub-events of {params.set} tracks")
+    header = sample_header(inputs.manifest, {})
     save_as(out.png, *label_noise_figure(pd.read_csv(inputs.table), quoted, header))
 
 

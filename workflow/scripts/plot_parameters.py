@@ -19,7 +19,7 @@ def main(inputs, out, params):
 
     frames = dict(zip(params.rows, map(pd.read_parquet, inputs.predictions), strict=True))
     n_events = next(iter(frames.values()))["event_id"].nunique() if frames else None
-    header = sample_header(inputs.manifest, {}, n_events, note=f"sub-events of {params.set} tracks")
+    header = sample_header(inputs.manifest, {}, n_events)
     for (row, frame), png in zip(frames.items(), out.maps, strict=True):
         save_as(png, *map_figure(frame, row, params.labels.get(row, ""), header))
     published = headline_rows(read_published(inputs.published))
