@@ -56,8 +56,11 @@ def run(args: argparse.Namespace) -> None:
     study = read_study(args.config, SCHEMA, args.work, args.device)
     study.claim()
     clock = Clock(BEGIN + 60 * args.minutes)
-    done = work(study, args, clock)
-    report(study, args, done)
+    done = False
+    try:
+        done = work(study, args, clock)
+    finally:  # what is there is told, whatever failed
+        report(study, args, done)
 
 
 def work(study, args: argparse.Namespace, clock) -> bool:

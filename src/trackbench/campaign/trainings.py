@@ -43,16 +43,24 @@ def train_models(study: Study, clock: Clock, threads: int, code: str, trained: C
 
     clock: a training is stopped, with its state saved, when it is over; threads: of PyTorch and NumPy
     code: digest of the code; trained: called after each training
-    Returns whether all models are trained. Raises ConfigError if the weights that are there have other settings.
+    Returns whether all models are trained. A training that fails does not keep the others from being trained; in the
+    end TrackbenchError says which failed. Raises ConfigError if the weights that are there have other settings.
     """
+    failed = []
     for model, set_name in study.trainings():
-        path = study.weights(model, set_name)
-        if path.exists():
+        if study.weights(model, set_name).exists():
             check_settings(study, model, set_name)
             continue
-        if clock.left() < SHORTEST_S or not _train(study, (model, set_name), clock, threads, code):
-            return False
+        try:
+            if clock.left() < SHORTEST_S or not _train(study, (model, set_name), clock, threads, code):
+                return False
+        except (TrackbenchError, RuntimeError) as error:  # RuntimeError: memory of the device
+            log.error("training %s on %s failed: %s", model, set_name, error)
+            failed.append(f"{model} on {set_name} ({error})")
+            continue
         trained()
+    if failed:
+        raise TrackbenchError(describe("trainings", "failed: " + "; ".join(failed)))
     return True
 
 

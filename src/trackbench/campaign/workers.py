@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.pool import AsyncResult
 
-from trackbench.errors import TrackbenchError
-
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
@@ -45,6 +43,7 @@ class Workers:
         # Fresh ones: neither ACTS and its threads nor CUDA survive a fork.
         self._pool = multiprocessing.get_context("spawn").Pool(number, _start)
         self._tasks: list[tuple[str, AsyncResult]] = []
+        self._failures: list[Exception] = []
 
     def __enter__(self) -> "Workers":
         return self
@@ -60,31 +59,29 @@ class Workers:
     def wait(self, clock: Clock) -> bool:
         """Wait for all tasks until the clock is over; then tasks go on.
 
-        Returns whether all are done. Raises what the first failed one raised.
+        Returns whether all are done. Raises what the first failed one raised, once no other is running.
         """
-        while clock.left() > 0:
-            if self.collect() == 0:
-                return True
+        while self._collect() and clock.left() > 0:
             time.sleep(_POLL_S)
-        return self.collect() == 0
+        if self._tasks:
+            return False
+        if self._failures:
+            raise self._failures[0]
+        return True
 
-    def collect(self) -> int:
-        """Number of tasks that are not done. Raises what the first failed one raised."""
-        waiting = []
-        for name, task in self._tasks:
-            if not task.ready():
-                waiting.append((name, task))
-                continue
+    def _collect(self) -> bool:
+        """Take finished tasks from the list. Returns whether any is left."""
+        finished = [(name, task) for name, task in self._tasks if task.ready()]
+        self._tasks = [(name, task) for name, task in self._tasks if (name, task) not in finished]
+        for name, task in finished:
             try:
                 task.get()
-            except TrackbenchError:
-                raise
-            except Exception:
-                log.error("%s failed", name)
-                raise
-            log.info("%s: done", name)
-        self._tasks = waiting
-        return len(waiting)
+            except Exception as error:  # noqa: BLE001 - raised by wait, when the others are done
+                log.error("%s failed: %s", name, error)
+                self._failures.append(error)
+            else:
+                log.info("%s: done", name)
+        return bool(self._tasks)
 
 
 def _start() -> None:
