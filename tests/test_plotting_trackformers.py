@@ -326,3 +326,20 @@ def test_matrix_figure():
     drawn(figure)
     with pytest.raises(ConfigError, match="matrix table: no column 'quoted'"):
         matrix_figure(table.drop(columns="quoted"))
+
+
+def test_rows_trained_on_other_sets_share_the_lines_of_the_matrix():
+    def entry(row, kind, on, value):
+        names = {"row": row, "kind": kind, "trained_on": on, "set": "10-50", "metric": "trackml_score"}
+        return {**names, "value": value, "lo": value, "hi": value, "quoted": np.nan, "n_events": 5, "label": ""}
+
+    rows = [entry("hit_angles", "floor", "", 0.5), entry("one", "trained", "10-50", 0.8)]
+    rows += [entry("two", "trained", "50-100", 0.7), entry("two", "trained", "10-50", 0.6)]
+    figure, _ = matrix_figure(pd.DataFrame(rows, columns=list(MATRIX_COLUMNS)), HEADER)
+    left, right = figure.axes
+    lines = [label.get_text() for label in left.get_yticklabels()]
+    assert lines == ["trained on 10-50", "trained on 50-100", "floor: hit_angles"]
+    panels = [np.ma.filled(ax.images[0].get_array(), np.nan)[:, 0] for ax in (left, right)]
+    np.testing.assert_array_equal(panels, [[0.8, np.nan, 0.5], [0.6, 0.7, 0.5]])
+    inside = [text.get_position()[1] for ax in (left, right) for text in ax.texts if text.get_text()[0] == "0"]
+    assert max(inside) == 2

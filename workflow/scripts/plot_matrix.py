@@ -7,6 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from trackbench.jobs import job
 
+ALL_SETS = "hits of the full detector, noise removed by truth"  # the manifest names one set
+
 
 def main(inputs, out, params):
     from dataclasses import replace

@@ -101,13 +101,13 @@ def matrix_lines(table: pd.DataFrame, row: str) -> tuple[list[tuple[str, str, st
     test sets. Sets are in the order of the number of tracks.
     """
     mine = table[(table["row"] == row) & (table["kind"] == "trained")]
-    trained = sorted(dict.fromkeys(mine["trained_on"]), key=_size)
+    trained = sorted(dict.fromkeys(mine["trained_on"]), key=set_size)
     lines = [(row, name, f"trained on {name}") for name in trained]
     others = table[table["kind"].isin(["floor", "ceiling"])]
     for kind in ("floor", "ceiling"):
         names = dict.fromkeys(others.loc[others["kind"] == kind, "row"])
         lines += [(name, "", f"{kind}: {name}") for name in names]
-    return lines, sorted(dict.fromkeys([*mine["set"], *others["set"]]), key=_size)
+    return lines, sorted(dict.fromkeys([*mine["set"], *others["set"]]), key=set_size)
 
 
 def cell(table: pd.DataFrame, row: str, trained_on: str, set_name: str) -> pd.Series | None:
@@ -144,7 +144,7 @@ def _written(entry: pd.Series | None) -> str:
     return " ".join(parts) or "\N{EN DASH}"
 
 
-def _size(set_name: str) -> tuple[float, str]:
+def set_size(set_name: str) -> tuple[float, str]:
     """Sort key: the number of tracks a set starts at; full events last."""
     first = set_name.partition("-")[0]
     return (float(first) if first.isdigit() else float("inf"), set_name)

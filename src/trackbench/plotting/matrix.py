@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from trackbench.evaluation.trackformers_matrix import COLUMNS, cell, matrix_lines
+from trackbench.evaluation.trackformers_matrix import COLUMNS, cell, matrix_lines, set_size
 from trackbench.plotting.style import DAGGER, Header, check_columns, draw_header, draw_note, new_figure, styled
 
 _TITLES = {"trackml_score": "TrackML score", "fit_accuracy": "FitAccuracy", "dm": "DM efficiency"}
@@ -22,7 +22,7 @@ def matrix_figure(table: pd.DataFrame, header: Header | None = None) -> tuple[Fi
     """
     check_columns("matrix table", table, COLUMNS)
     rows = list(dict.fromkeys(table.loc[table["kind"] == "trained", "row"]))
-    lines = [matrix_lines(table, row) for row in rows]
+    lines = _common_lines([matrix_lines(table, row) for row in rows], rows)
     n_lines = max((len(found) for found, _ in lines), default=2)
     width = sum(1.75 * len(sets) for _, sets in lines) + 4.0
     figure = new_figure(max(width, 10.5), 2.4 + 0.62 * n_lines)
@@ -39,6 +39,17 @@ def matrix_figure(table: pd.DataFrame, header: Header | None = None) -> tuple[Fi
         text += f"\nin brackets {DAGGER} quoted: published, other events"
     draw_header(axes[0], header, text, right=axes[-1], margin=3.2)
     return figure, table
+
+
+def _common_lines(lines: list[tuple[list, list]], rows: list[str]) -> list[tuple[list, list]]:
+    """Give every panel the same lines, which share an axis: all training sets of any row, then floor and ceilings."""
+    trained = {on: text for found, _ in lines for _, on, text in found if on}
+    trained = dict(sorted(trained.items(), key=lambda item: set_size(item[0])))
+    others = list(dict.fromkeys(line for found, _ in lines for line in found if not line[1]))
+    return [
+        ([(row, on, text) for on, text in trained.items()] + others, sets)
+        for row, (_, sets) in zip(rows, lines, strict=True)
+    ]
 
 
 def _draw(ax: Axes, table: pd.DataFrame, row: str, lines: list[tuple[str, str, str]], sets: list[str]) -> None:

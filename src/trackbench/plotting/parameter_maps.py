@@ -128,7 +128,8 @@ def map_figure(
     """
     table = map_table(predictions)
     names = parameters_of(predictions)
-    figure = new_figure(12.0, 11.0)
+    figure = new_figure(12.5, 11.0)
+    figure.get_layout_engine().set(w_pad=0.15)  # labels at the ends of the axes reach beyond what it reserves
     panels = figure.subplots(2, 2)
     top = max(int(table["n"].max()), 2) if len(table) else 2
     mesh = None
