@@ -49,7 +49,10 @@ class Workers:
         return self
 
     def __exit__(self, *error) -> None:
-        self._pool.terminate()
+        if self._collect():
+            self._pool.terminate()
+        else:  # in order: ended processes leave semaphores of their libraries behind
+            self._pool.close()
         self._pool.join()
 
     def submit(self, name: str, function: Callable, *arguments) -> None:

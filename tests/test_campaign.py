@@ -1,0 +1,260 @@
+"""The study on a lent machine: what it consists of, workers, deadlines, resuming, records."""
+
+import json
+import math
+import os
+import signal
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from toy_tasks import write_toy_sample
+
+from trackbench.campaign import record, trainings
+from trackbench.campaign.rows import submit_rows
+from trackbench.campaign.study import Study, read_study
+from trackbench.campaign.trainings import check_settings, progress, train_models
+from trackbench.campaign.workers import Clock, Workers
+from trackbench.errors import ConfigError, InputError, TrackbenchError
+from trackbench.training import run as training_run
+from trackbench.training.deadline import stop_after
+from trackbench.training.sitting import stop_signals
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+NETWORK = {"width": 8, "heads": 2, "ffn": 16, "layers": 1}
+TRAINING = {"steps": 6, "batch_size": 4, "validate_every": 3, "checkpoint_every": 2, "label": "toy"}
+
+
+@pytest.fixture
+def study(tmp_path):
+    found = read_study(ROOT / "gpu/tiny.yaml", SCHEMA, tmp_path, "cpu")
+    models = {"encreg": {"task": "encreg", "sets": ["3-6", "6-12"], "network": NETWORK, "loss": {}}}
+    models["encreg"] |= {"training": TRAINING, "overrides": {"6-12": {"training": {"steps": 4}}}}
+    trackers = found.config["subevents"]["trackers"]
+    rows = {name: trackers[name] for name in ("hit_angles", "encreg")}
+    return replace(
+        found,
+        config={**found.config, "models": models, "subevents": {**found.config["subevents"], "trackers": rows}},
+    )
+
+
+@pytest.fixture
+def samples(study):
+    torch.set_num_threads(1)
+    for name in study.sets:
+        write_toy_sample(study.sample(name))
+    return study
+
+
+def later(seconds=60.0):
+    return Clock(time.monotonic() + seconds)
+
+
+def test_parents_are_numbered_as_in_the_workflow_and_cover_all_shards(study):
+    config = dict(study.config["subevents"], parents={"events": {"train": 3, "val": 1, "test": 1}, "shard_events": 2})
+    five = replace(study, config={**study.config, "subevents": config})
+    assert five.shards() == ["0000", "0001", "0002"]
+    numbers = [five.event_numbers(shard) for shard in five.shards()]
+    assert numbers == [[20000001, 20000002], [20000003, 20000004], [20000005]]
+
+
+def test_rows_and_trainings_are_in_the_order_of_the_configuration(study):
+    assert study.trainings() == [("encreg", "3-6"), ("encreg", "6-12")]
+    full = read_study(ROOT / "config/gpu.yaml", SCHEMA, study.folder)
+    assert [name for name, _ in full.trainings()][:4] == ["contrastive"] * 3 + ["encreg"]
+    kinds = {row: (kind, model) for row, kind, model in full.rows("50-100")}
+    assert kinds["hit_angles"] == ("floor", None)
+    assert kinds["contrastive_greedy"] == ("trained", "contrastive")
+
+
+def test_events_of_another_seed_are_refused_and_nothing_is_lost(study):
+    study.claim()
+    study.claim()
+    path = study.folder / "data.json"
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match=r"another configuration \(seed\)"):
+        replace(study, config={**study.config, "seed": 6}).claim()
+    assert path.read_bytes() == before
+    path.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        study.claim()
+
+
+def test_settings_of_the_device_go_to_the_training(study):
+    assert study.blocks("encreg", "3-6")["training"] == {**TRAINING, "device": "cpu"}
+    assert study.blocks("encreg", "6-12")["training"]["steps"] == 4
+
+
+@pytest.mark.parametrize("content", ["- a", "run: [", ""])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
+    path = tmp_path / "x.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match="configuration"):
+        read_study(path, SCHEMA, tmp_path)
+
+
+def test_workers_finish_what_they_can_before_they_tell_what_failed():
+    with Workers(1) as workers:
+        workers.submit("root", math.sqrt, 4.0)
+        workers.submit("bad", math.sqrt, -1.0)
+        workers.submit("root", math.sqrt, 9.0)
+        with pytest.raises(ValueError, match=r"math domain|nonnegative"):
+            workers.wait(later())
+
+
+def test_workers_end_with_the_clock():
+    begin = time.monotonic()
+    with Workers(1) as workers:
+        workers.submit("long", time.sleep, 600)
+        assert not workers.wait(later(0.5))
+    assert time.monotonic() - begin < 60
+
+
+def test_the_deadline_stops_the_loop_as_a_batch_system_would():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_after(0.05) as deadline, stop_signals() as stop:
+        end = time.monotonic() + 20
+        while not stop.name and time.monotonic() < end:
+            time.sleep(0.01)
+    assert stop.name == "SIGTERM"
+    assert deadline.reached
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_outside_the_loop_is_an_error_and_the_timer_ends_with_the_block():
+    with stop_after(30) as deadline, pytest.raises(TrackbenchError, match="outside its loop"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert not deadline.reached
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def stop_in_step(monkeypatch, number):
+    """Let the time be over while batch ``number`` is made: the deadline's signal comes then."""
+    plain = training_run.Trainer._batch
+
+    def batch(self, step):
+        if step == number:
+            signal.raise_signal(signal.SIGALRM)
+        return plain(self, step)
+
+    monkeypatch.setattr(training_run.Trainer, "_batch", batch)
+
+
+def test_trainings_stopped_by_the_clock_go_on_to_the_same_bytes(samples, tmp_path, monkeypatch):
+    whole = replace(samples, folder=tmp_path / "whole")
+    whole.folder.mkdir()
+    (whole.folder / "prepared").symlink_to(samples.folder / "prepared")
+    calls = []
+    assert train_models(whole, later(), 1, "code", lambda: calls.append(1))
+    assert len(calls) == 2
+    stop_in_step(monkeypatch, 3)
+    assert not train_models(samples, later(), 1, "code", lambda: calls.append(2))
+    first, second = progress(samples)
+    assert (first.state, first.steps, first.of_steps, second.state) == ("in training", 3, 6, "not begun")
+    assert first.best_step == 3
+    monkeypatch.undo()
+    assert not train_models(samples, later(1.0), 1, "code", lambda: calls.append(2))  # too little time to begin
+    assert train_models(samples, later(), 1, "code", lambda: calls.append(2))
+    for what in samples.trainings():
+        assert samples.weights(*what).read_bytes() == whole.weights(*what).read_bytes()
+    assert [one.state for one in progress(samples)] == ["trained"] * 2
+    assert calls == [1, 1, 2, 2]
+
+
+def test_a_failed_training_does_not_stop_the_others(samples, monkeypatch):
+    plain = trainings._train
+
+    def train(study, what, *rest):
+        if what == ("encreg", "3-6"):
+            raise RuntimeError("CUDA out of memory")
+        return plain(study, what, *rest)
+
+    monkeypatch.setattr(trainings, "_train", train)
+    with pytest.raises(TrackbenchError, match=r"encreg on 3-6 \(CUDA out of memory"):
+        train_models(samples, later(), 1, "code", lambda: None)
+    assert [one.state for one in progress(samples)] == ["not begun", "trained"]
+
+
+def test_weights_of_other_settings_are_refused(samples):
+    assert train_models(samples, later(), 1, "code", lambda: None)
+    entry = samples.config["models"]["encreg"]
+    models = {"encreg": {**entry, "network": {**NETWORK, "width": 16}}}
+    other = replace(samples, config={**samples.config, "models": models})
+    with pytest.raises(ConfigError, match="other settings of network"):
+        check_settings(other, "encreg", "3-6")
+
+
+class Noted:
+    """Takes down tasks instead of doing them."""
+
+    def __init__(self):
+        self.names = []
+
+    def submit(self, name, *_):
+        self.names.append(name)
+
+
+def test_rows_are_started_once_and_only_with_their_weights(study):
+    noted, submitted = Noted(), set()
+    submit_rows(study, noted, submitted)
+    assert noted.names == [f"{row} of {name}" for name in ("3-6", "6-12") for row in ("ceilings", "hit_angles")]
+    weights = study.weights("encreg", "6-12")
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    submit_rows(study, noted, submitted)
+    assert noted.names[4:] == ["encreg of 6-12"]
+
+
+def test_records_are_plain_values():
+    frame = pd.DataFrame({"a": [1, 2], "b": [0.5, math.nan], "c": ["x", "y"]})
+    found = record._plain({"rows": frame.to_dict("records"), "inf": math.inf, "t": (1, 2)})
+    assert found == {
+        "rows": [{"a": 1, "b": 0.5, "c": "x"}, {"a": 2, "b": None, "c": "y"}],
+        "inf": None,
+        "t": [1, 2],
+    }
+    json.dumps(found, allow_nan=False)
+
+
+def test_without_floor_there_is_no_table_but_progress(study, tmp_path):
+    assert record.study_table(study, ROOT / "config/published_trackformers.csv") is None
+    machine = {"device": "cpu", "versions": {"torch": "2"}, "commit": "abc", "code": "d", "machine": {"cpu": "x"}}
+    found = record.study_record(study, None, machine)
+    text = record.tables_text(study, None, found)
+    assert "| encreg | 3-6 | not begun | 0 of 6 | - | - |" in text
+    assert "no table" in text
+    card = record.fill_card((ROOT / "gpu/model-card.md").read_text(), found, text)
+    assert "None is trained yet." in card
+    assert "$" not in card
+    with pytest.raises(KeyError):
+        record.fill_card("$unknown", found, text)
+    paths = record.write_out(study, tmp_path / "out", found, {"tables.md": text})
+    assert [path.name for path in paths] == ["tables.md", "gpu-train.json"]
+    assert json.loads(paths[1].read_text())["progress"][0]["state"] == "not begun"
+
+
+def test_archives_of_equal_files_are_equal_and_too_large_ones_are_named(samples, tmp_path, monkeypatch):
+    train_models(samples, later(), 1, "code", lambda: None)
+    paths = record.write_out(samples, tmp_path / "a", {}, {})
+    assert [path.name for path in paths] == ["gpu-train.json", "weights-3-6.zip", "weights-6-12.zip"]
+    with zipfile.ZipFile(paths[1]) as archive:
+        assert archive.namelist() == ["encreg-3-6.pt", "encreg-3-6-history.csv", "encreg-3-6-facts.json"]
+        assert archive.read("encreg-3-6.pt") == samples.weights("encreg", "3-6").read_bytes()
+    again = record.write_out(samples, tmp_path / "b", {}, {})
+    assert [a.read_bytes() for a in paths] == [b.read_bytes() for b in again]
+    assert record.too_large(samples, paths) == []
+    monkeypatch.setattr(record, "LARGEST_WEIGHTS", 100)
+    assert len(record.too_large(samples, paths)) == 2
+
+
+def test_a_study_knows_its_paths():
+    study = Study({}, Path("x"))
+    assert study.sample("parents") == Path("x/prepared/parents")
+    assert study.sample("10-50") == Path("x/prepared/tracks-10-50")
+    assert study.weights("encreg", "10-50") == Path("x/models/encreg/10-50.pt")
