@@ -29,8 +29,8 @@ _KIND_WORDS = {
 _DEFINITIONS = (
     "Ratios are unweighted means over events +- standard error, as the source quotes them; the csv has the pooled ones"
     " beside. Targets are all particles with hits, so particles of one or two hits keep DM below 1. DM and perfect: per"
-    " particle, candidates of at least 3 hits; LHC: per candidate of at least 3 hits (LHC, all: per cluster of any"
-    f" size). DM, pT > {FAST_PT:g}: only particles with pT > {FAST_PT:g} GeV and at least {FAST_HITS} hits, the HEPTv2"
+    " particle, candidates of at least 3 hits; LHC: per candidate of at least 3 hits; LHC, all: the same per cluster"
+    f" of any size, as the source counts. DM, pT > {FAST_PT:g}: only particles with pT > {FAST_PT:g} GeV and at least {FAST_HITS} hits, the HEPTv2"
     " convention. Score and FitAccuracy (the score without hit weights) take clusters of any size; above floor:"
     " difference of the scores event by event."
 )
@@ -128,20 +128,9 @@ def _columns(rows: pd.DataFrame) -> list[Column]:
         Column("n_weights", "Weights", "number"),
     ]
     present = set(rows["metric"])
-    if not _lhc_differs(rows):
-        present.discard("lhc_all/event_mean")
     if "clustering_ms" in present:
         present.add("clustering_cpu_ms")
     return [column for column in columns if column.metric in present]
-
-
-def _lhc_differs(rows: pd.DataFrame) -> bool:
-    values = rows[rows["metric"].isin(["lhc/event_mean", "lhc_all/event_mean"])]
-    wide = values.pivot_table(index=["set", "row", "kind"], columns="metric", values="value")
-    if len(wide.columns) < 2:
-        return False
-    both = wide.dropna()
-    return bool((both.iloc[:, 0] - both.iloc[:, 1]).abs().max() > 5e-4) if len(both) else False
 
 
 def _heads(columns: list[Column]) -> list[str]:
