@@ -252,6 +252,7 @@ def test_matrix():
     text = matrix_markdown(table)
     assert f"| trained on 10-50 | 1.000 ± 0.000 (0.932 {DAGGER}) | 0.563 ± 0.008 (0.79 {DAGGER})" in text
     assert "## encreg (demo)" in text
+    assert "+- standard error; measured here (simulated). A demo is trained for minutes" in text
 
 
 def test_matrix_without_quoted_numbers():
@@ -263,13 +264,16 @@ def test_matrix_without_quoted_numbers():
 def test_matrix_errors():
     with pytest.raises(ConfigError, match="train and test matrix: no floor row for 10-50"):
         matrix_table(entries()[1:])
+    two = [*entries(), *(item for item in entries("50-100") if item.kind != "ceiling")]
+    with pytest.raises(ConfigError, match="train and test matrix: no ceiling row for 50-100"):
+        matrix_table(two)
     with pytest.raises(ConfigError, match="matrix metric: 'mse' is not known"):
         matrix_table(entries(), metric="mse")
     with pytest.raises(ConfigError, match=r"quoted_as.encreg: no published row 'EncRag', expected one of EncReg"):
         matrix_table(entries(), read_published(PUBLISHED), {"encreg": "EncRag"})
     nameless = Entry("10-50", "encreg", "trained", measured(PERFECT))
     with pytest.raises(ConfigError, match="row encreg of 10-50 does not say the set of its training"):
-        matrix_table([entries()[0], nameless])
+        matrix_table([*entries()[:2], nameless])
 
 
 def test_published_numbers():

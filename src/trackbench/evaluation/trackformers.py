@@ -14,6 +14,7 @@ pT > 0.9 GeV and at least 3 hits, the convention of HEPTv2. Costs: ``network_ms`
 ``n_weights``. Sizes: ``n_tracks``, ``n_hits``, means per event.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,13 @@ def timing_statement(entries: Sequence[Entry]) -> str:
         parts = [run.get("machine", {}).get("cpu"), f"device {run['device']}" if run.get("device") else None]
         texts.append(", ".join([*filter(None, parts), *([f"{threads} CPU threads"] if threads else [])]))
     return "; ".join(dict.fromkeys(texts)).replace(" 1 CPU threads", " 1 CPU thread")
+
+
+def demo_note(names: Iterable[str]) -> list[str]:
+    """A sentence on undertrained models if a label, or a name with its label, says "demo"; else nothing."""
+    if any(re.search(r"\bdemo\b", name) for name in names):
+        return ["A demo is trained for minutes and reproduces no published model."]
+    return []
 
 
 def ratios_by_event(entry: Entry) -> dict[str, pd.DataFrame]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.summary import DAGGER, markdown_table
-from trackbench.evaluation.trackformers import METRICS, Entry, event_mean, ratios_by_event
+from trackbench.evaluation.trackformers import METRICS, Entry, demo_note, event_mean, ratios_by_event
 from trackbench.evaluation.trackformers_published import matrix_rows
 
 COLUMNS = (
@@ -43,11 +43,11 @@ def matrix_table(
     metric: of ``trackformers.METRICS``
     Returns ``COLUMNS``: value = unweighted mean over events, lo hi = +- its standard error; ``quoted`` = published
     number, NaN without; pairs that are only published have no value. ``trained_on`` is "" for floor and ceilings.
-    Raises ConfigError for an unknown metric, a test set without floor or a published row that does not exist.
+    Raises ConfigError for an unknown metric, a test set without floor or ceiling, a missing published row.
     """
     if metric not in METRICS:
         raise ConfigError(describe("matrix metric", f"'{metric}' is not known", "one of " + ", ".join(METRICS)))
-    _check_floors(entries)
+    _check_entries(entries)
     rows = []
     for entry in entries:
         if entry.kind == "untrained":
@@ -62,15 +62,17 @@ def matrix_table(
     return table
 
 
-def _check_floors(entries: Sequence[Entry]) -> None:
+def _check_entries(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.kind == "trained" and not entry.trained_on:
             what = f"row {entry.row} of {entry.set_name} does not say the set of its training"
             raise ConfigError(describe("train and test matrix", what, "trained_on"))
     sets = {entry.set_name for entry in entries}
-    lacking = sorted(sets - {entry.set_name for entry in entries if entry.kind == "floor"})
-    if lacking:
-        raise ConfigError(describe("train and test matrix", f"no floor row for {lacking[0]}", "one for every test set"))
+    for kind in ("floor", "ceiling"):
+        lacking = sorted(sets - {entry.set_name for entry in entries if entry.kind == kind})
+        if lacking:
+            what = f"no {kind} row for {lacking[0]}"
+            raise ConfigError(describe("train and test matrix", what, "one for every test set"))
 
 
 def _with_quoted(table: pd.DataFrame, row: str, name: str, published: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -127,8 +129,11 @@ def matrix_markdown(table: pd.DataFrame, note: str = "") -> str:
         parts.append(markdown_table(["", *(f"tested on {name}" for name in sets)], cells))
     metric = table["metric"].iloc[0] if len(table) else ""
     known = "; ".join(source for source in dict.fromkeys(table["quoted_source"].dropna()) if source)
-    text = f"{metric}: unweighted mean over events +- standard error{'; ' + note if note else ''}."
-    parts.append(f"{text} In brackets {DAGGER} quoted, other events: {known}." if known else text)
+    origins = ", ".join(dict.fromkeys(source for source in table["source"] if source))
+    text = [f"{metric}: unweighted mean over events +- standard error; {origins}{'; ' + note if note else ''}."]
+    text += demo_note(table["label"])
+    text += [f"In brackets {DAGGER} quoted, other events: {known}."] if known else []
+    parts.append(" ".join(text))
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from trackbench.evaluation.published import QUOTED
 from trackbench.evaluation.summary import DAGGER, latex_row, latex_text, markdown_table
-from trackbench.evaluation.trackformers import FAST_HITS, FAST_PT, KINDS, METRICS
+from trackbench.evaluation.trackformers import FAST_HITS, FAST_PT, KINDS, METRICS, demo_note
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ _KIND_WORDS = {
 _DEFINITIONS = (
     "Ratios are unweighted means over events +- standard error, as the source quotes them; the csv has the pooled ones"
     " beside. Targets are all particles with hits, so particles of one or two hits keep DM below 1. DM and perfect: per"
-    " particle, candidates of at least 3 hits; LHC: per candidate of at least 3 hits; LHC, all: the same per cluster"
-    f" of any size, as the source counts. DM, pT > {FAST_PT:g}: only particles with pT > {FAST_PT:g} GeV and at least {FAST_HITS} hits, the HEPTv2"
-    " convention. Score and FitAccuracy (the score without hit weights) take clusters of any size; above floor:"
-    " difference of the scores event by event."
+    " particle, candidates of at least 3 hits; LHC: per candidate of at least 3 hits; LHC, all: the same per cluster of"
+    f" any size, as the source counts. DM, pT > {FAST_PT:g}: only particles with pT > {FAST_PT:g} GeV and at least"
+    f" {FAST_HITS} hits, the HEPTv2 convention. Score and FitAccuracy (the score without hit weights) take clusters of"
+    " any size; above floor: difference of the scores event by event."
 )
 
 
@@ -195,8 +195,7 @@ def _caption(table: pd.DataFrame, note: str, timing: str) -> list[str]:
     labels = [label for label in dict.fromkeys(measured["label"]) if label]
     if labels:
         sentences.append(f"In brackets the label of the model: {', '.join(labels)}.")
-    if "demo" in labels:
-        sentences.append("A demo is trained for minutes and reproduces no published model.")
+    sentences += demo_note(labels)
     if measured["metric"].isin(["network_ms", "clustering_ms"]).any():
         how = "network by the wall clock, clustering in CPU process time"
         sentences.append(f"Times: median over events, {how}{'; ' + timing if timing else ''}.")
