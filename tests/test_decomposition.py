@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from toys import toy_event
 
+from trackbench.ceilings import ceiling_labels
 from trackbench.data.hits import Hits
 from trackbench.data.padding import pad_hits
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.decomposition import (
     COLUMNS,
+    COMPARED,
     METRICS,
     DecompositionPlan,
     containment,
@@ -20,11 +22,13 @@ from trackbench.decomposition import (
 )
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.metrics import evaluate_event
+from trackbench.evaluation.sample import Sample
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.plotting.decomposition import decomposition_figure
 from trackbench.sectored import build_sectored
 from trackbench.trackers.base import TrackerBase, build_tracker
 
+SAMPLE = Sample(True, "simulate", 20, None, None, 1, "some hits")
 ALL = TruthSelection(pt_min=0.0, eta_max=float("inf"), min_layers=1, layer_rule="hits")
 
 
@@ -37,7 +41,9 @@ def hand_event(degrees, particle, pt):
     particle = np.asarray(particle, dtype=np.int64)
     table = pd.DataFrame(0.0, index=range(len(pt)), columns=list(PARTICLE_COLUMNS))
     count = np.bincount(particle, minlength=len(pt) + 1)[1:]
-    table = table.assign(particle_id=np.arange(1, len(pt) + 1), pt=pt, n_hits=count, n_layers=count, n_layer_ids=count)
+    table = table.assign(
+        particle_id=np.arange(1, len(pt) + 1), pt=pt, q=1.0, n_hits=count, n_layers=count, n_layer_ids=count
+    )
     return hits, Truth(hits.hit_id, particle, (particle > 0).astype(float), table)
 
 
@@ -59,8 +65,9 @@ class TrueTracks(TrackerBase):
         return np.where(particle > 0, particle, -1)
 
 
-def table_of(table, sectors, overlap):
-    return table[(table["sectors"] == sectors) & np.isclose(table["overlap"], overlap)].set_index("metric")
+def table_of(table, sectors, overlap, kind="tracker"):
+    chosen = (table["kind"] == kind) & (table["sectors"] == sectors) & np.isclose(table["overlap"], overlap)
+    return table[chosen].set_index("metric")
 
 
 def test_containment_by_hand():
@@ -98,7 +105,7 @@ def test_study_by_hand():
     table = decomposition_study("truth", tracker, [(hits, truth)], plan)
     assert tuple(table.columns) == COLUMNS
     assert plan.settings == [(1, 0.0), (4, 0.0), (4, 0.3)]
-    assert len(table) == 3 * len(METRICS)
+    assert len(table) == 3 * len(METRICS) + 2 * len(COMPARED)
     # Only particle 1 has the three hits a candidate needs; particle 4 has no hit and is no target.
     whole = table_of(table, 1, 0.0)["value"]
     assert whole[["score", "dm", "perfect", "contained", "cost"]].tolist() == [1.0, 1 / 3, 1 / 3, 1.0, 1.0]
@@ -140,6 +147,29 @@ def test_study_against_a_direct_calculation():
     pd.testing.assert_frame_equal(timeless, again[~again["metric"].isin(["wall_ms", "cpu_ms"])])
 
 
+def test_floor_and_ceiling_of_the_same_events():
+    events = [toy_event(12, 5, seed, event_id=seed) for seed in (1, 2)]
+    table = decomposition_study(
+        "density_peaks", build_tracker("density_peaks"), events, DecompositionPlan((1,), (0.0,))
+    )
+    labels = {
+        "floor": [build_tracker("hit_angles").reconstruct(hits) for hits, _ in events],
+        "ceiling": [ceiling_labels("true_targets", truth, {}) for _, truth in events],
+    }
+    own = table_of(table, 1, 0.0)
+    for kind, name in (("floor", "hit_angles"), ("ceiling", "true_targets")):
+        rows = table_of(table, 1, 0.0, kind)
+        assert list(rows.index) == list(COMPARED) and set(rows["tracker"]) == {name}
+        found = [evaluate_event(mine, event[1]) for mine, event in zip(labels[kind], events, strict=True)]
+        score = np.mean([result.value("trackml_score") for result in found])
+        assert rows.loc["score", "value"] == pytest.approx(score)
+        assert rows.loc["score", "change"] == pytest.approx(score - own.loc["score", "value"])
+    assert (
+        table_of(table, 1, 0.0, "ceiling").loc["score", "value"]
+        > table_of(table, 1, 0.0, "floor").loc["score", "value"]
+    )
+
+
 def test_bad_plans_and_no_events():
     for arguments, words in (
         (((), (0.0,)), "decomposition.sectors"),
@@ -157,15 +187,22 @@ def test_bad_plans_and_no_events():
 def test_table_for_people_and_figure():
     plan = DecompositionPlan((1, 4), (0.0, 0.3), ALL)
     table = decomposition_study("truth", TrueTracks(EVENT[1]), [EVENT], plan)
-    text = decomposition_markdown(table, "one event")
+    text = decomposition_markdown(table, SAMPLE.label())
     lines = text.splitlines()
     assert lines[0].startswith("| sectors | overlap [rad] | TrackML score | DM |")
     assert lines[2].startswith("| 1 | whole event | 1.000 +0.000 \N{MINUS SIGN}0.000 | 0.333")
     assert lines[3].startswith("| 4 | 0 | 0.571 +0.000 \N{MINUS SIGN}0.000 (\N{MINUS SIGN}0.429 +0.000")
-    assert "Tracker: truth. one event." in text and len(lines) == 7
+    assert lines[5].startswith("| 1 | floor: hit_angles | ") and lines[6].startswith("| 1 | ceiling: true_targets | ")
+    assert lines[5].count("\N{EN DASH}") == 5  # neither sectors nor times
+    assert "Tracker: truth. 1 test event (simulated, TrackML-like; 20 pile-up); some hits. Floor" in text
+    assert len(lines) == 9 and "demo" not in text
+    text = decomposition_markdown(table.replace("truth", "greedy (demo, trained on 10-50)"), "one event")
+    assert "Tracker: greedy (demo, trained on 10-50). one event. A demo is trained for minutes" in text
     figure, rows = decomposition_figure(table)
     assert set(rows["metric"]) == {"score", "dm", "cpu_ms", "cost"}
-    assert len(rows) == 4 * 3
+    assert len(rows) == 4 * 3 + 2 * 2
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"whole event", "floor: hit_angles", "ceiling: true_targets", "overlap 0.3 rad"} <= set(legend)
     axes = figure.axes
     assert [ax.get_ylabel()[:7] for ax in axes] == ["TrackML", "Double-", "CPU tim", "Pairs o"]
     lines = [line for line in axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
@@ -177,5 +214,5 @@ def test_figure_of_nothing():
     figure, rows = decomposition_figure(pd.DataFrame(columns=list(COLUMNS)))
     assert rows.empty
     assert any("no event" in text.get_text() for text in figure.axes[0].texts)
-    with pytest.raises(ConfigError, match="no column 'sectors'"):
+    with pytest.raises(ConfigError, match="no column 'kind'"):
         decomposition_figure(pd.DataFrame({"tracker": ["a"]}))

@@ -32,7 +32,7 @@ ALLOWED = {
     "predictions": {"errors", "files", "data", "trackers", "training"},
     "track_latency": {"errors", "machine", "data", "trackers"},
     "sectored": {"data", "trackers"},
-    "decomposition": {"errors", "data", "trackers", "evaluation", "sectored"},
+    "decomposition": {"errors", "data", "trackers", "evaluation", "sectored", "ceilings"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},
     "mask_cost": {"errors", "machine", "memory", "trackers"},
     "mask_study": {

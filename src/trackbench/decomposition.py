@@ -1,7 +1,9 @@
 """What it costs to reconstruct an event in phi sectors: efficiency and time against the number of sectors and overlap.
 
-The sectors are those of ``sectored.SectoredTracker``, stitched where they overlap. Source of the idea: TrackFormers-
-Models, which cuts in azimuth and polar angle; differs from it in: azimuth only, overlaps, and clusters are joined.
+Beside it on the same events: the floor, clusters of hit angles without learning, and the ceiling, clusters of true
+targets. The sectors are those of ``sectored.SectoredTracker``, stitched where they overlap. Source of the idea:
+TrackFormers-Models, which cuts in azimuth and polar angle; differs from it in: azimuth only, overlaps, and clusters
+are joined.
 """
 
 import itertools
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from trackbench.ceilings import ceiling_labels
 from trackbench.data.hits import Hits
 from trackbench.data.sectors import phi_sectors
 from trackbench.data.truth import Truth
@@ -20,14 +23,19 @@ from trackbench.errors import ConfigError, InputError, describe
 from trackbench.evaluation.intervals import PERCENTILES, REPLICAS, event_bootstrap, paired_bootstrap
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.selection import TruthSelection
+from trackbench.evaluation.trackformers import demo_note
 from trackbench.sectored import SectoredTracker
+from trackbench.trackers import hit_angles
 from trackbench.trackers.base import TrackerBase
 
 log = logging.getLogger(__name__)
 
+STUDIED = "tracker"  # kind of the tracker under study
+FLOOR, CEILING = "hit_angles", "true_targets"  # of the whole event, in every study
 PT_MIN = 0.9  # GeV, of the particles in "contained_pt"
 COLUMNS = (
     "tracker",
+    "kind",  # STUDIED, "floor" or "ceiling"
     "sectors",  # 1 = the whole event
     "overlap",  # [rad], by which each sector is enlarged on both sides
     "metric",  # of METRICS
@@ -51,7 +59,17 @@ METRICS = {
     "cpu_ms": "CPU time of one event [ms]",
 }
 TIMES = ("wall_ms", "cpu_ms")
-COMPARED = ("score", "dm", "perfect")  # whose change is shown in the table for people
+COMPARED = ("score", "dm", "perfect")  # of floor and ceiling too; their change is shown in the table for people
+
+_CAPTION = (
+    "Floor (hit angles, no learning) and ceiling (true targets, made with truth): HDBSCAN of the same whole events,"
+    " not timed. Means over events, of times medians; errors are 16 to 84 % of the bootstrap over events. In brackets:"
+    " the difference to the tracker on the whole event with the error of the difference, which is smaller, as the"
+    " events are the same. Overlap: by which each sector is enlarged on both sides; a hit takes its label from the"
+    " sector with the nearest centre, and clusters of two sectors that share more than half of the smaller one's hits"
+    " are one. Contained: particles with all their hits in one sector. Pairs: sum of the squared numbers of hits of the"
+    " sectors over that of the event, what full attention costs."
+)
 
 
 @dataclass(frozen=True)
@@ -91,24 +109,30 @@ def decomposition_study(
 
     name: of the tracker in the table; events: hits and truth, row by row; only hits reach the tracker
     Returns ``COLUMNS``, a row per number of sectors, overlap and metric of ``METRICS``; NaN where no event has a
-    denominator. Times are those of calls on one event after the other, the first event seen once before. They include
-    cutting and stitching. Raises InputError without events.
+    denominator. Floor and ceiling come last, with the metrics of ``COMPARED`` of the whole event only. Times are those
+    of calls on one event after the other, the first event seen once before. They include cutting and stitching.
+    Raises InputError without events.
     """
     plan = plan or DecompositionPlan()
-    found: dict[tuple[int, float], list[dict]] = {setting: [] for setting in plan.settings}
+    settings = [(name, STUDIED, *setting) for setting in plan.settings]
+    settings += [(FLOOR, "floor", 1, 0.0), (CEILING, "ceiling", 1, 0.0)]
+    found: dict[tuple, list[dict]] = {setting: [] for setting in settings}
+    floor = hit_angles.Tracker(hit_angles.Config())
     for number, (hits, truth) in enumerate(events):
-        for n_sectors, overlap in plan.settings:
-            cut = _cut(tracker, n_sectors, overlap)
+        for setting in settings[:-2]:
+            cut = _cut(tracker, *setting[2:])
             if number == 0:
                 cut.reconstruct(hits)
-            found[n_sectors, overlap].append(_measure(cut, hits, truth, plan.selection))
-        log.info("event %d: %d hits, %d settings", hits.event_id, len(hits), len(plan.settings))
-    whole = pd.DataFrame(found[1, 0.0])
+            found[setting].append(_measure(cut, hits, truth, plan.selection))
+        found[settings[-2]].append(_compared(floor.reconstruct(hits), truth, plan.selection))
+        found[settings[-1]].append(_compared(ceiling_labels(CEILING, truth, {}), truth, plan.selection))
+        log.info("event %d: %d hits, %d settings", hits.event_id, len(hits), len(settings))
+    whole = pd.DataFrame(found[settings[0]])
     if whole.empty:
         raise InputError(describe("decomposition study", "no events", "at least one"))
     rows = []
-    for (n_sectors, overlap), measured in found.items():
-        head = {"tracker": name, "sectors": n_sectors, "overlap": overlap}
+    for setting, measured in found.items():
+        head = dict(zip(COLUMNS, setting, strict=False))
         rows += [{**head, **row} for row in _summary(pd.DataFrame(measured), whole, plan.seed)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -130,11 +154,16 @@ def _measure(tracker: TrackerBase | SectoredTracker, hits: Hits, truth: Truth, s
     wall, cpu = time.perf_counter(), time.process_time()
     labels = tracker.reconstruct(hits)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    result = evaluate_event(labels, truth, selection)
-    values = {"score": result.value("trackml_score"), "dm": result.value("dm"), "perfect": result.value("perfect")}
+    values = _compared(labels, truth, selection)
     n_sectors, overlap = getattr(tracker, "n_sectors", 1), getattr(tracker, "overlap", 0.0)
     values |= containment(hits, truth, n_sectors, overlap)
     return {**values, "wall_ms": 1e3 * wall, "cpu_ms": 1e3 * cpu}
+
+
+def _compared(labels: np.ndarray, truth: Truth, selection: TruthSelection) -> dict[str, float]:
+    """Values of ``COMPARED`` of one event, NaN without denominator. labels: (n,) as of a tracker."""
+    result = evaluate_event(labels, truth, selection)
+    return {"score": result.value("trackml_score"), "dm": result.value("dm"), "perfect": result.value("perfect")}
 
 
 def containment(hits: Hits, truth: Truth, n_sectors: int, overlap: float) -> dict[str, float]:
@@ -163,8 +192,8 @@ def containment(hits: Hits, truth: Truth, n_sectors: int, overlap: float) -> dic
 
 
 def _summary(measured: pd.DataFrame, whole: pd.DataFrame, seed: int) -> Iterator[dict]:
-    """Rows of one setting. measured, whole: a row per event, columns ``METRICS``, of the setting and the reference."""
-    for metric in METRICS:
+    """Rows of one setting. measured, whole: a row per event, of ``METRICS``, of the setting and the reference."""
+    for metric in measured:
         values, reference = measured[metric].to_numpy(np.float64), whole[metric].to_numpy(np.float64)
         row = {"metric": metric, "n_events": int(np.isfinite(values).sum())}
         if metric in TIMES:
@@ -191,7 +220,7 @@ def _median(values: np.ndarray, seed: int) -> dict[str, float]:
 
 
 def decomposition_markdown(table: pd.DataFrame, note: str) -> str:
-    """Write the study for people, a row per number of sectors and overlap.
+    """Write the study for people, a row per number of sectors and overlap, then floor and ceiling.
 
     table: from ``decomposition_study``; note: what the events and the particles are
     """
@@ -206,29 +235,24 @@ def decomposition_markdown(table: pd.DataFrame, note: str) -> str:
         "wall_ms": "wall [ms]",
     }
     lines = [["sectors", "overlap [rad]", *titles.values()], ["---:"] * (2 + len(titles))]
-    for (sectors, overlap), mine in table.groupby(["sectors", "overlap"], sort=False):
-        cells = mine.set_index("metric")
-        head = [str(sectors), f"{overlap:g}" if sectors > 1 else "whole event"]
+    for (kind, name, sectors, overlap), mine in table.groupby(["kind", "tracker", "sectors", "overlap"], sort=False):
+        cells = mine.set_index("metric").reindex(list(titles))
+        place = f"{overlap:g}" if sectors > 1 else "whole event"
+        head = [str(sectors), place if kind == STUDIED else f"{kind}: {name}"]
         lines.append([*head, *(_cell(cells.loc[metric], metric) for metric in titles)])
     text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    caption = (
-        f"Tracker: {', '.join(dict.fromkeys(table['tracker']))}. {note}. Means over events, of times medians; errors"
-        " are 16 to 84 % of the bootstrap over events. In brackets: the difference to the whole event with the error"
-        " of the difference, which is smaller, as the events are the same. Overlap: by which each sector is enlarged"
-        " on both sides; a hit takes its label from the sector with the nearest centre, and clusters of two sectors"
-        " that share more than half of the smaller one's hits are one. Contained: particles with all their hits in one"
-        " sector. Pairs: sum of the squared numbers of hits of the sectors over that of the event, what full attention"
-        " costs."
-    )
-    return f"{text}\n\n{caption}\n"
+    names = list(dict.fromkeys(table.loc[table["kind"] == STUDIED, "tracker"]))
+    caption = [f"Tracker: {', '.join(names)}. {note}.", *demo_note(names), _CAPTION]
+    return f"{text}\n\n{' '.join(caption)}\n"
 
 
 def _cell(entry: pd.Series, metric: str) -> str:
+    """Value and, but for the reference itself, its change; a dash for what was not measured."""
     if np.isnan(entry["value"]):
         return "\N{EN DASH}"
     digits = ".1f" if metric in TIMES else ".3f"
     text = _with_error(entry["value"], entry["lo"], entry["hi"], digits)
-    if entry["sectors"] == 1 or metric not in COMPARED:
+    if metric not in COMPARED or (entry["kind"] == STUDIED and entry["sectors"] == 1):
         return text
     return f"{text} ({_with_error(entry['change'], entry['change_lo'], entry['change_hi'], '+' + digits)})"
 

@@ -12,6 +12,7 @@ THREADS = 1  # of the tracker, whatever the job reserves to be undisturbed
 
 def main(inputs, out, params):
     import json
+    from dataclasses import replace
 
     from trackbench.data.shards import read_events
     from trackbench.decomposition import DecompositionPlan, decomposition_markdown, decomposition_study
@@ -34,8 +35,8 @@ def main(inputs, out, params):
     table = decomposition_study(name, tracker, read_events(inputs.index, "test", limit=params.limit), plan)
     write_text(out.csv, table.to_csv(index=False))
     n_events = int(table["n_events"].max())
-    sample, particles = Sample.load(inputs.manifest), f"particles: {selection.label()}"
-    text = decomposition_markdown(table, f"{sample.conditions()}; {n_events} events; {particles}")
+    sample = replace(Sample.load(inputs.manifest), n_test=n_events)
+    text = decomposition_markdown(table, f"{sample.label()}; particles: {selection.label()}")
     write_text(out.markdown, text)
     write_text(out.page, markdown_page("Reconstruction in phi sectors", text))
     header = sample_header(inputs.manifest, params.selection, n_events=n_events)

@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from trackbench.plotting.style import PALETTE, Header, check_columns, draw_header, draw_note, new_figure, styled
 
-COLUMNS = ("tracker", "sectors", "overlap", "metric", "value", "lo", "hi", "change", "change_lo", "change_hi")
+COLUMNS = ("tracker", "kind", "sectors", "overlap", "metric", "value", "lo", "hi", "change", "change_lo", "change_hi")
 # metric -> label of the axis
 _PANELS = {
     "score": "TrackML score",
@@ -19,6 +19,8 @@ _PANELS = {
     "cost": r"Pairs of hits $\Sigma n_i^2 / N^2$",
 }
 _LOGARITHMIC = ("cpu_ms", "cost")
+# kind of row -> line style of the whole event
+_LINES = {"tracker": "--", "floor": ":", "ceiling": "-."}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -27,7 +29,7 @@ def decomposition_figure(table: pd.DataFrame, header: Header | None = None) -> t
     """Four panels against the number of sectors, a curve per overlap: score, DM, CPU time, pairs of hits.
 
     table: from ``decomposition.decomposition_study``, one tracker; the whole event (1 sector) is the first point of
-        every curve and the horizontal line
+        every curve and a horizontal line, floor and ceiling are others
     Returns the figure and the rows shown. An empty table gives a figure that says so. Raises ConfigError for a missing
     column.
     """
@@ -47,10 +49,10 @@ def decomposition_figure(table: pd.DataFrame, header: Header | None = None) -> t
     _finish(axes, sorted(set(rows["sectors"])))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     else:
         draw_note(axes[0, 0], "no event to show")
-    trackers = ", ".join(dict.fromkeys(rows["tracker"]))
+    trackers = ", ".join(dict.fromkeys(rows.loc[rows["kind"] == "tracker", "tracker"]))
     bars = "bars: bootstrap over events, of the difference to the whole event; of times themselves"
     text = f"{trackers}; {bars}" if trackers else ""
     draw_header(axes[0, 0], header, text, right=axes[0, 1], margin=2.5)
@@ -58,9 +60,12 @@ def decomposition_figure(table: pd.DataFrame, header: Header | None = None) -> t
 
 
 def _draw(ax: Axes, rows: pd.DataFrame, overlaps: Sequence[float]) -> None:
+    for _, line in rows[rows["sectors"] == 1].iterrows():
+        text = "whole event" if line["kind"] == "tracker" else f"{line['kind']}: {line['tracker']}"
+        style = {"color": "0.5" if line["kind"] == "tracker" else "black", "linestyle": _LINES[line["kind"]]}
+        ax.axhline(line["value"], linewidth=1.2, zorder=1, label=text, **style)
+    rows = rows[rows["kind"] == "tracker"]
     whole = rows[rows["sectors"] == 1]
-    for _, reference in whole.iterrows():
-        ax.axhline(reference["value"], color="0.5", linewidth=1.2, linestyle="--", zorder=1, label="whole event")
     for i, overlap in enumerate(overlaps):
         mine = pd.concat([whole, rows[(rows["sectors"] > 1) & (rows["overlap"] == overlap)]]).sort_values("sectors")
         value = mine["value"].to_numpy(np.float64)
