@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from toy_tasks import write_toy_sample
+from toys import toy_event
 
+from trackbench.campaign import bench as bench_module
 from trackbench.campaign import record, trainings
+from trackbench.campaign.bench import Bench
 from trackbench.campaign.rows import submit_rows
 from trackbench.campaign.study import Study, read_study
 from trackbench.campaign.trainings import check_settings, progress, train_models
@@ -258,3 +261,31 @@ def test_a_study_knows_its_paths():
     assert study.sample("parents") == Path("x/prepared/parents")
     assert study.sample("10-50") == Path("x/prepared/tracks-10-50")
     assert study.weights("encreg", "10-50") == Path("x/models/encreg/10-50.pt")
+
+
+def test_what_a_device_refuses_is_named_and_the_rest_measured(monkeypatch):
+    def refuse(masks, batches, plan, seed):
+        if plan.backends == ("flex",):
+            raise RuntimeError("no code for this\nlong trace")
+        return [{"mask": name, "backend": plan.backends[0], "good": True} for name in masks]
+
+    monkeypatch.setattr(bench_module, "backend_differences", refuse)
+    hits, truth = toy_event(8, 2, seed=3, event_id=3)
+    sizes = {"equality_hits": 40, "sizes": (30,), "train_sizes": (30,), "calls": 1}
+    bench = Bench(Study({"seed": 1}, Path("x"), "cpu"), [(hits, truth)], sizes, later())
+    rows = bench.equality(("all pairs", "cone 0.3"))
+    assert len(rows) == 4
+    assert bench.failures == [f"flex, {name}: RuntimeError: no code for this" for name in ("all pairs", "cone 0.3")]
+    found = bench.layers(("all pairs",))
+    assert {row["n_hits"] for row in found} == {30, len(bench.sample[0][0])}
+    over = Bench(bench.study, bench.events, sizes, later(-1.0))
+    assert over.layers(("all pairs",)) == []
+    assert over._reason_to_stop(10, []) == "time is over"
+
+
+def test_latency_stops_before_calls_become_too_long():
+    hits, truth = toy_event(8, 2, seed=3, event_id=3)
+    bench = Bench(Study({"seed": 1}, Path("x"), "cpu"), [(hits, truth)], {"limit_s": 10.0}, later())
+    assert bench._reason_to_stop(1000, []) == ""
+    assert bench._reason_to_stop(2000, [{"n_tracks": 1000, "total_ms": 2000.0}]) == ""
+    assert bench._reason_to_stop(4000, [{"n_tracks": 1000, "total_ms": 2000.0}]) == "about 32 s per call"

@@ -1,7 +1,7 @@
 """What a GPU is good for here: equal backends, time and memory of attention layers, latency against tracks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from trackbench.training.config import LossConfig
 log = logging.getLogger(__name__)
 
 TRACKERS = {"encreg": "encreg", "enccla": "enccla", "contrastive": "latent", "joint": "enccla"}  # task -> tracker
-GROWTH = 4.0  # time of twice as many tracks where all pairs of hits are looked at
 
 
 def bench_events(study: Study, number: int, work: Path) -> list[tuple[Hits, Truth]]:
@@ -50,48 +49,63 @@ class Bench:
 
     events: parents; sizes: equality_hits, sizes, train_sizes, tracks, calls and limit_s, as ``gpu/bench.py`` has them
     clock: nothing is begun when it is over
+    ``failures`` names what could not be measured, such as code that does not compile on the device.
     """
 
     def __init__(self, study: Study, events: Sequence[tuple[Hits, Truth]], sizes: Mapping, clock: Clock):
         self.study, self.events, self.sizes, self.clock = study, events, sizes, clock
+        self.failures: list[str] = []
         low, high = (3, 6) if len(events) == 1 else (200, 500)
         cut = SubeventConfig(low=low, high=high, length=100_000, draws=1, seed=study.seed)
         self.sample = cut_event(*events[0], cut)
 
-    def equality(self) -> list[dict]:
+    def equality(self, masks: Sequence[str] = tuple(MASKS)) -> list[dict]:
         """Differences of the backends on two events, one with padding: see ``backend_differences``."""
         from trackbench.trackers.layers.batch import collate
 
         seed, most = self.study.seed, self.sizes["equality_hits"]
         hits = [tile_event(self.sample[0][0], n, seed) for n in (most, most * 3 // 4)]
         configs, batches = {}, {}
-        for name, values in MASKS.items():
-            config, clusters = build_dataclass(MaskConfig, f"masks.{name}", values), None
+        for name in masks:
+            config, clusters = build_dataclass(MaskConfig, f"masks.{name}", MASKS[name]), None
             if config.kind == "cluster":
                 clusterer = build_tracker(config.clusterer, MASK_SETTINGS.get(config.clusterer, {}), seed)
                 clusters = [clusterer.reconstruct(one) for one in hits]
             configs[name], batches[name] = config, collate(hits, clusters)
-        plan = CostPlan(backends=BACKENDS, device=self.study.device)
-        return list(backend_differences(configs, batches, plan, seed))
+        rows = []
+        for name in masks:
+            for backend in BACKENDS:
+                plan = CostPlan(backends=(backend,), device=self.study.device)
+                arguments = {name: configs[name]}, batches, plan, seed
+                rows += self._try(f"{backend}, {name}", lambda a=arguments: list(backend_differences(*a)))
+        return rows
+
+    def _try(self, what: str, measure: Callable[[], list]) -> list:
+        """What ``measure`` gives; nothing, and an entry in ``failures``, if the device or its compiler refuses."""
+        try:
+            return measure()
+        except (RuntimeError, MemoryError) as error:
+            self.failures.append(f"{what}: {type(error).__name__}: {(str(error) or '-').splitlines()[0][:200]}")
+            log.exception("%s failed", what)
+            return []
 
     def layers(self, masks: Sequence[str] = tuple(MASKS), backward: bool = False) -> list[dict]:
         """Time and memory of one layer per mask, size and backend: rows of ``mask_study``, sizes as time allows."""
-        parts = []
+        rows = []
         for size in self.sizes["train_sizes" if backward else "sizes"]:
             if self.clock.left() <= 0:
                 log.warning("time is over: no layers of %d hits and more", size)
                 break
-            plan = CostPlan(
-                sizes=(size,),
-                timed_events=1,
-                calls=max(self.sizes["calls"], 1),
-                device=self.study.device,
-                backward=backward,
-            )
-            events = self.sample if not parts else self.sample[:1]
-            study = mask_study(events, {name: MASKS[name] for name in masks}, plan, self.study.seed)
-            parts.append(study if not parts else study[study["events"] == "tiled"])
-        return _records(pd.concat(parts, ignore_index=True)) if parts else []
+            calls, device = self.sizes["calls"], self.study.device
+            plan = CostPlan(sizes=(size,), calls=calls, device=device, backward=backward)
+            for name in masks:
+                found = self._try(f"{size} hits, {name}", lambda n=name, p=plan: self._layers(n, p))
+                rows += found if size == self.sizes["sizes"][0] else [row for row in found if row["events"] == "tiled"]
+        return rows
+
+    def _layers(self, mask: str, plan: CostPlan) -> list[dict]:
+        study = mask_study(self.sample, {mask: MASKS[mask]}, plan, self.study.seed)
+        return _records(study)
 
     def latency(self, published: Mapping) -> list[dict]:
         """Network and clustering against tracks, per model and device.
@@ -100,17 +114,18 @@ class Bench:
         A number of tracks that does not fit into memory, or for which a call would be longer than limit_s, is left out
         with all larger ones; the row says why.
         """
-        folder = self.study.folder / "bench-weights"
+        models = list(self._models(self.study.folder / "bench-weights", published))
         rows = []
-        for name, tracker, weights, trained in self._models(folder, published):
-            for device in dict.fromkeys(("cpu", self.study.device)):
+        for device in dict.fromkeys((self.study.device, "cpu")):
+            for name, tracker, weights, trained in models:
                 facts = {"model": name, "tracker": tracker, "trained": trained, "device": device}
-                settings = {"checkpoint": str(weights)}
-                rows += [{**facts, **row} for row in self._timed(tracker, settings, device)]
+                rows += [{**facts, **row} for row in self._timed(tracker, {"checkpoint": str(weights)}, device)]
         return rows
 
     def _models(self, folder: Path, published: Mapping):
-        """Name, tracker, weights and whether they are trained: the models of the study, the published one."""
+        """Name, tracker, weights and whether they are trained: the published model, then those of the study."""
+        self._untrained(folder / "published.pt", "encreg", NetworkConfig(**published), LossConfig())
+        yield "published EncReg", "encreg", folder / "published.pt", False
         for model, entry in self.study.config["models"].items():
             set_name = entry["sets"][-1]
             blocks = self.study.blocks(model, set_name)
@@ -118,12 +133,9 @@ class Bench:
             trained = weights.exists()
             if not trained:
                 weights = folder / f"{model}.pt"
-                self._untrained(
-                    weights, entry["task"], NetworkConfig(**blocks["network"]), LossConfig(**blocks["loss"])
-                )
+                network, loss = NetworkConfig(**blocks["network"]), LossConfig(**blocks["loss"])
+                self._untrained(weights, entry["task"], network, loss)
             yield model, TRACKERS[entry["task"]], weights, trained
-        self._untrained(folder / "published.pt", "encreg", NetworkConfig(**published), LossConfig())
-        yield "published EncReg", "encreg", folder / "published.pt", False
 
     def _untrained(self, path: Path, task: str, network: NetworkConfig, loss: LossConfig) -> None:
         import torch
@@ -136,37 +148,45 @@ class Bench:
         made.save(path, made.build(), {"label": "untrained"})
 
     def _timed(self, tracker: str, settings: dict, device: str) -> list[dict]:
+        rows: list[dict] = []
+        for n_tracks in self.sizes["tracks"]:
+            reason = self._reason_to_stop(n_tracks, rows)
+            if not reason:
+                try:
+                    rows.append(self._time(tracker, settings, device, n_tracks))
+                    continue
+                except (RuntimeError, MemoryError) as error:  # memory of the device, or of this machine
+                    log.warning("%s, %d tracks on %s: %s", tracker, n_tracks, device, error)
+                    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:120]
+            return [*rows, {"n_tracks": n_tracks, "left_out": reason}]
+        return rows
+
+    def _reason_to_stop(self, n_tracks: int, rows: list[dict]) -> str:
+        """Why so many tracks are not timed, "" if they are. rows: of fewer tracks."""
+        if self.clock.left() <= 0:
+            return "time is over"
+        # All pairs of hits are looked at.
+        expected = 1e-3 * rows[-1]["total_ms"] * (n_tracks / rows[-1]["n_tracks"]) ** 2 if rows else 0.0
+        return f"about {expected:.0f} s per call" if expected > self.sizes["limit_s"] else ""
+
+    def _time(self, tracker: str, settings: dict, device: str, n_tracks: int) -> dict:
+        """Medians over the calls [ms], peak memory of the device [MB]."""
         import torch
 
-        rows, expected = [], 0.0
-        for n_tracks in self.sizes["tracks"]:
-            if self.clock.left() <= 0:
-                return [*rows, {"n_tracks": n_tracks, "left_out": "time is over"}]
-            if expected > self.sizes["limit_s"]:
-                return [*rows, {"n_tracks": n_tracks, "left_out": f"about {expected:.0f} s per call"}]
-            plan = LatencyPlan((n_tracks,), self.sizes["calls"], seed=self.study.seed)
-            if device == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            try:
-                found = time_on_devices(tracker, settings, self.events, plan, (device,))
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                return [*rows, {"n_tracks": n_tracks, "left_out": f"out of memory: {str(error).splitlines()[0]}"}]
-            peak = torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else None
-            stages = found.groupby("stage")
-            medians = {f"{name}_ms": 1e3 * part["wall_s"].median() for name, part in stages}
-            rows.append(
-                {
-                    "n_tracks": n_tracks,
-                    "n_hits": float(found["n_hits"].mean()),
-                    "calls": plan.calls,
-                    **medians,
-                    "peak_device_memory_mb": peak,
-                    "device_name": found["device_name"].iloc[0],
-                }
-            )
-            expected = GROWTH * 1e-3 * medians["total_ms"]
-        return rows
+        plan = LatencyPlan((n_tracks,), self.sizes["calls"], seed=self.study.seed)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        found = time_on_devices(tracker, settings, self.events, plan, (device,))
+        medians = {f"{name}_ms": 1e3 * part["wall_s"].median() for name, part in found.groupby("stage")}
+        return {
+            "n_tracks": n_tracks,
+            "n_hits": float(found["n_hits"].mean()),
+            "calls": plan.calls,
+            **medians,
+            "peak_device_memory_mb": torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else None,
+            "device_name": found["device_name"].iloc[0],
+        }
 
     def tables(self, record: Mapping) -> str:
         """The record for people, as Markdown."""
@@ -180,6 +200,7 @@ class Bench:
                 _layer_table(record["training_layers"]),
                 "## Network and clustering against tracks",
                 _latency_table(record["latency"]),
+                *(["## Failed", "\n".join(f"- {text}" for text in self.failures)] if self.failures else []),
             ]
         )
 
