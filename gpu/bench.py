@@ -99,8 +99,8 @@ def run(args: argparse.Namespace) -> bool:
         record |= {"failures": bench.failures, "seconds": round(time.monotonic() - BEGIN, 1)}
         write_json(args.out / "gpu-bench.json", record)
         say(f"{time.monotonic() - BEGIN:.0f} s: {name} done")
+    say(f"wrote {args.out / 'gpu-bench.json'}\n")
     say(bench.tables(record))
-    say(f"wrote {args.out / 'gpu-bench.json'}")
     return not bench.failures and all(row["good"] for row in record["equality"])
 
 
