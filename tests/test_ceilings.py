@@ -26,6 +26,7 @@ from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
+from trackbench.trackers.base import build_tracker
 from trackbench.training.bins import QuantileBins
 
 
@@ -202,10 +203,10 @@ def test_wrong_requests_are_refused(tmp_path):
 def test_label_noise_lowers_the_score():
     table = label_noise_table(events(6, 40), (0, 0.05, 0.15), seed=3)
     assert tuple(table.columns) == NOISE_COLUMNS
-    assert table["targets"].tolist() == ["charge"] * 3 + ["q_over_pt"] * 3
-    assert table["scale"].tolist() == [0, 0.05, 0.15] * 2
+    assert table["targets"].tolist() == ["charge"] * 3 + ["q_over_pt"] * 3 + ["hit angles"]
+    assert table["scale"].tolist()[:-1] == [0, 0.05, 0.15] * 2 and np.isnan(table["scale"].iloc[-1])
     assert (table["n_events"] == 6).all() and (table["source"] == MEASURED).all()
-    for _, rows in table.groupby("targets"):
+    for _, rows in table.dropna(subset="scale").groupby("targets"):
         assert (np.diff(rows["score"]) < -0.05).all()
         assert (np.diff(rows["dm"]) < 0).all()
     assert (table["score_lo"] <= table["score"]).all() and (table["score"] <= table["score_hi"]).all()
@@ -226,13 +227,25 @@ def test_label_noise_by_hand():
     assert [result.counts["dm"][1] for result in results] == seen
 
 
+def test_label_noise_floor_is_the_tracker_of_hit_angles():
+    chosen = events(3, 30)
+    table = label_noise_table(chosen, (0.1,), source="measured here (simulated)")
+    found = [
+        evaluate_event(build_tracker("hit_angles").reconstruct(hits), truth, ALL_PARTICLES) for hits, truth in chosen
+    ]
+    row = table.iloc[-1]
+    assert row["score"] == pytest.approx(np.mean([result.value("trackml_score") for result in found]))
+    assert row["dm"] == pytest.approx(np.mean([result.value("dm") for result in found]))
+    assert (table["source"] == "measured here (simulated)").all()
+
+
 def test_label_noise_is_seeded_and_the_same_for_every_scale():
     chosen = events(3)
     first = label_noise_table(chosen, (0.05, 0.1), seed=1)
     pd.testing.assert_frame_equal(first, label_noise_table(chosen, (0.05, 0.1), seed=1))
     assert not first.equals(label_noise_table(chosen, (0.05, 0.1), seed=2))
     alone = label_noise_table(chosen, (0.1,), ("q_over_pt",), seed=1)
-    expected = first.query("targets == 'q_over_pt' and scale == 0.1").reset_index(drop=True)
+    expected = first.query("targets == 'q_over_pt' and scale == 0.1 or scale != scale").reset_index(drop=True)
     pd.testing.assert_frame_equal(alone, expected)
 
 

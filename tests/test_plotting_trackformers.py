@@ -276,6 +276,7 @@ def test_latency_errors():
 def noise():
     rows = [("charge", 0.0, 0.98, 0.97, 0.99, 0.9), ("charge", 0.1, 0.6, 0.58, 0.62, 0.5)]
     rows.append(("q_over_pt", 0.1, 0.9, 0.88, 0.92, 0.8))
+    rows.append(("hit angles", np.nan, 0.75, 0.74, 0.76, 0.7))
     frame = pd.DataFrame(rows, columns=["targets", "scale", "score", "score_lo", "score_hi", "dm"])
     return frame.assign(n_events=10, source="measured")
 
@@ -283,16 +284,19 @@ def noise():
 def test_label_noise_figure(tmp_path):
     published = noise_rows(read_published(PUBLISHED))
     figure, table = label_noise_figure(noise(), published, HEADER)
-    assert len(table) == 8 and table["source"].str.startswith("quoted: ").sum() == 5
+    assert len(table) == 9 and table["source"].str.startswith("quoted: ").sum() == 5
     assert table[table["n_events"] == 0]["score"].tolist() == [1, 0.97, 0.77, 0.55, 0.39]
     assert f"score {DAGGER} quoted" in texts(figure) and f"{DAGGER} quoted: published" in texts(figure)
     ax = figure.axes[0]
     entries = [text.get_text() for text in ax.get_legend().get_texts()]
     assert entries[-1].startswith("DM") and entries[0].startswith("score")
+    flat = {line.get_label(): line.get_ydata()[0] for line in ax.get_lines() if "floor" in str(line.get_label())}
+    assert flat == {"score, floor: hit angles": 0.75, "DM, floor: hit angles": 0.7}
+    assert "not said to be" in texts(figure) and table["source"].str.contains("not said to be the scale").sum() == 5
     paths = save_figure(figure, tmp_path / "figure", table)
-    assert all(path.stat().st_size > 0 for path in paths) and len(pd.read_csv(paths[2])) == 8
+    assert all(path.stat().st_size > 0 for path in paths) and len(pd.read_csv(paths[2])) == 9
     figure, table = label_noise_figure(noise(), header=HEADER)
-    assert len(table) == 3 and DAGGER not in texts(figure)
+    assert len(table) == 4 and DAGGER not in texts(figure)
     with pytest.raises(ConfigError, match="label-noise table: no column 'dm'"):
         label_noise_figure(noise().drop(columns="dm"))
 

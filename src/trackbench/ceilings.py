@@ -24,6 +24,7 @@ from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.trackformers import event_mean
 from trackbench.files import atomic_path
 from trackbench.runner import TracksWriter
+from trackbench.trackers.hit_angles import hit_angles
 from trackbench.training.bins import QuantileBins
 from trackbench.training.targets import KINDS, N_TARGETS, hit_targets
 
@@ -40,6 +41,7 @@ CEILINGS = (*TARGET_CEILINGS, *CLASS_CEILINGS)
 ALL_PARTICLES = TruthSelection(pt_min=0.0, eta_max=float("inf"), min_layers=1, layer_rule="hits")
 NOISE_COLUMNS = ("targets", "scale", "score", "score_lo", "score_hi", "dm", "n_events", "source")
 MEASURED = "measured"
+FLOOR_TARGETS = "hit angles"  # targets of the row of the floor
 _STAGE = 3  # keeps this random stream apart from others made of the same seed
 
 log = logging.getLogger(__name__)
@@ -100,7 +102,11 @@ def fit_class_bins(truths: Iterable[Truth]) -> dict[str, QuantileBins]:
 
 
 def label_noise_table(
-    events: Iterable[tuple[Hits, Truth]], scales: Sequence[float], targets: Sequence[str] = KINDS, seed: int = 0
+    events: Iterable[tuple[Hits, Truth]],
+    scales: Sequence[float],
+    targets: Sequence[str] = KINDS,
+    seed: int = 0,
+    source: str = MEASURED,
 ) -> pd.DataFrame:
     """Add Laplace noise to the true targets, cluster them and score the clusters: the price of wrong outputs.
 
@@ -108,26 +114,31 @@ def label_noise_table(
     scales: scale b of the noise in every output (its standard deviation is sqrt(2) b), >= 0
     targets: kinds of targets of ``hit_targets``
     seed: of the noise, which is the same for all scales and targets of an event but for its size
+    source: what the table says about the origin of its rows
     Returns one row per kind and scale with ``NOISE_COLUMNS``: score = TrackML score, dm = clusters of at least 3 hits
     matched by double majority / particles with hits; both unweighted means over events. score_lo, score_hi: score
-    minus and plus its standard error, NaN for one event. source is ``MEASURED``.
+    minus and plus its standard error, NaN for one event. The last row is the floor of the same events, hit angles
+    clustered alike: targets ``FLOOR_TARGETS``, scale NaN.
     Raises ConfigError for a wrong scale or kind, InputError without events.
     """
     for scale in scales:
         if not (np.isfinite(scale) and scale >= 0):
             raise ConfigError(describe("subevents.label_noise", f"value {scale}", "finite numbers >= 0"))
     found = {(kind, scale): [] for kind in targets for scale in scales}
+    floor = []
     n_events = 0
-    for _, truth in events:
+    for hits, truth in events:
         n_events += 1
         unit = np.random.default_rng([seed, truth.event_id, _STAGE]).laplace(size=(len(truth), N_TARGETS))
         exact = {kind: hit_targets(truth, kind) for kind in targets}
+        floor.append(_scores(_cluster(hit_angles(hits.xyz)), truth))
         for (kind, scale), scores in found.items():
             scores.append(_scores(_cluster(exact[kind] + scale * unit), truth))
     if not n_events:
         raise InputError(describe("label noise", "no events", "at least one"))
     rows = [{"targets": kind, "scale": scale, **_summary(scores)} for (kind, scale), scores in found.items()]
-    return pd.DataFrame(rows, columns=list(NOISE_COLUMNS))
+    rows.append({"targets": FLOOR_TARGETS, "scale": np.nan, **_summary(floor)})
+    return pd.DataFrame(rows, columns=list(NOISE_COLUMNS)).assign(source=source)
 
 
 def _fit_bins(index_csv: str | os.PathLike) -> dict[str, QuantileBins]:
@@ -135,7 +146,7 @@ def _fit_bins(index_csv: str | os.PathLike) -> dict[str, QuantileBins]:
 
 
 def _cluster(outputs: np.ndarray) -> np.ndarray:
-    """HDBSCAN of the outputs of one event. outputs: (n, 4), NaN for noise. Returns (n,) int64, noise -1."""
+    """HDBSCAN of the outputs of one event. outputs: (n, d), NaN for noise. Returns (n,) int64, noise -1."""
     from trackbench.trackers.layers.latent_clustering import cluster_points
 
     labels = np.full(len(outputs), -1, dtype=np.int64)
@@ -157,4 +168,4 @@ def _summary(scores: list) -> dict[str, object]:
         event_mean(pd.DataFrame(ratios[:, i], columns=["num", "den"])) for i in range(2)
     )
     numbers = {"score": score, "score_lo": score - error, "score_hi": score + error, "dm": dm}
-    return {**numbers, "n_events": n_events, "source": MEASURED}
+    return {**numbers, "n_events": n_events}

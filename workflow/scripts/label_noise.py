@@ -8,14 +8,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(index, out, params):
+def main(inputs, out, params):
     from trackbench.ceilings import label_noise_table
     from trackbench.data.shards import read_events
+    from trackbench.evaluation.sample import Sample
     from trackbench.files import write_text
 
-    table = label_noise_table(read_events(index, "test"), params.scales, seed=params.seed)
+    source = Sample.load(inputs.manifest).origin()
+    table = label_noise_table(read_events(inputs.index, "test"), params.scales, seed=params.seed, source=source)
     write_text(out, table.to_csv(index=False, lineterminator="\n"))
 
 
 with job(snakemake.log[0], snakemake.threads):
-    main(snakemake.input.index, snakemake.output.csv, snakemake.params)
+    main(snakemake.input, snakemake.output.csv, snakemake.params)
