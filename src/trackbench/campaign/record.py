@@ -13,7 +13,6 @@ import pandas as pd
 from trackbench.campaign.rows import is_done, metrics_files
 from trackbench.campaign.study import Study
 from trackbench.campaign.trainings import Progress, facts_file, history_file, progress
-from trackbench.ceilings import CEILINGS
 from trackbench.evaluation.sample import Sample
 from trackbench.evaluation.summary import markdown_table
 from trackbench.evaluation.tables import Measured
@@ -45,7 +44,7 @@ def _entries(study: Study, set_name: str) -> list[Entry]:
     if not is_done(study, set_name, "ceilings") or not any(kind == "floor" for _, kind, _ in rows):
         return []
     entries = []
-    for row, kind, model in [*rows, *((name, "ceiling", None) for name in CEILINGS)]:
+    for row, kind, model in [*rows, *((name, "ceiling", None) for name in study.ceilings())]:
         files, extra = metrics_files(study, set_name, row), {}
         if model:
             label = study.blocks(model, set_name)["training"].get("label", "")

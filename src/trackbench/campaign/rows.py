@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trackbench.campaign.study import Study
 from trackbench.campaign.workers import Workers
-from trackbench.ceilings import ALL_PARTICLES, CEILINGS, write_ceilings
+from trackbench.ceilings import ALL_PARTICLES, write_ceilings
 from trackbench.data.shards import read_events
 from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
 from trackbench.learning_config import find_row
@@ -32,7 +32,7 @@ def submit_rows(study: Study, workers: Workers, submitted: set[tuple[str, str]])
 
 def is_done(study: Study, set_name: str, row: str) -> bool:
     """Whether a row is evaluated; "ceilings" stands for all of them."""
-    names = CEILINGS if row == "ceilings" else (row,)
+    names = study.ceilings() if row == "ceilings" else (row,)
     return all(metrics_files(study, set_name, name).counts.exists() for name in names)
 
 
@@ -70,7 +70,7 @@ def make_ceilings(study: Study, set_name: str) -> None:
     """Write and evaluate the ceilings of one set."""
     _one_thread()
     stem = study.folder / "tracks" / study.sample(set_name).name
-    files = {name: (stem / f"{name}.parquet", stem / f"{name}-parameters.parquet") for name in CEILINGS}
+    files = {name: (stem / f"{name}.parquet", stem / f"{name}-parameters.parquet") for name in study.ceilings()}
     write_ceilings(study.sample(set_name) / "index.csv", files)
     for name, (tracks, parameters) in files.items():
         _evaluate(study, set_name, name, tracks, parameters)

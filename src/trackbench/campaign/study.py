@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackbench.ceilings import CEILINGS
 from trackbench.data.subevents import SubeventConfig
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import write_json
@@ -92,6 +93,10 @@ class Study:
         for row in rows_of_set(self.config, set_name):
             model = self.config["subevents"]["trackers"][row]["model"]
             yield row, "trained" if model else "floor" if row == FLOOR else "untrained", model
+
+    def ceilings(self) -> tuple[str, ...]:
+        """Rows made with the truth, the same for every set."""
+        return CEILINGS
 
     def claim(self) -> None:
         """Remember in the folder which events it holds.
