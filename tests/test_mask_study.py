@@ -6,6 +6,7 @@ import pytest
 from toys import toy_event
 
 from trackbench.errors import ConfigError, InputError
+from trackbench.evaluation.sample import Sample
 from trackbench.mask_cost import CostPlan, layer_costs
 from trackbench.mask_study import (
     COLUMNS,
@@ -125,10 +126,12 @@ def test_pooling_by_hand():
     assert np.isnan(row["recall_pt"])
     assert (row["n_events"], row["n_hits"]) == (2, 150)
     assert (row["wall_ms"], row["wall_lo"], row["wall_hi"], row["memory_mb"]) == (3, 2, 4, 7)
-    text = mask_markdown(table, "a machine")
+    sample = Sample(True, "simulate", 20, None, None, 2, "some hits")
+    text = mask_markdown(table, "a machine", sample.label())
     assert "| m | sdpa | 0.20000 | 5 | 0.500 | 0.875 | - | - | 1.00 | 3.00 | 3.00 | 7.0 |" in text
+    assert "Sample: 2 test events (simulated, TrackML-like; 20 pile-up); some hits. Pairs:" in text
     assert "Pairs: 2 events of 150 hits on average. Time and memory: 150 hits; a machine." in text
-    assert mask_markdown(table.iloc[:0], "a machine").count("\n") == 2
+    assert mask_markdown(table.iloc[:0], "a machine", sample.label()).count("\n") == 2
 
 
 def test_a_study_read_back_pools_the_same(study, tmp_path):

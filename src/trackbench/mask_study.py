@@ -246,8 +246,11 @@ def _pooled(rows: pd.DataFrame) -> Iterator[dict]:
         yield facts | {"backend": backend, **costs["value"].to_dict(), **spread}
 
 
-def mask_markdown(table: pd.DataFrame, setup: str) -> str:
-    """The pooled table as Markdown with what was measured on what. table: from ``mask_table``."""
+def mask_markdown(table: pd.DataFrame, setup: str, note: str) -> str:
+    """The pooled table as Markdown with what was measured on what.
+
+    table: from ``mask_table``; setup: layer and device in words; note: description of the sample
+    """
     names = ("mask", "backend", "attention share", "reduction", "blocks", "recall", f"recall pT > {PT_MIN:g} GeV")
     names += ("clusters [ms]", "build [ms]", "layer [ms]", "layer CPU [ms]", "memory [MB]")
     lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
@@ -270,6 +273,6 @@ def mask_markdown(table: pd.DataFrame, setup: str) -> str:
         return "\n".join(lines) + "\n"
     first = table.iloc[0]
     events = f"{first['n_events']} event" + ("" if first["n_events"] == 1 else "s")
-    pairs = f"Pairs: {events} of {first['n_hits']:.0f} hits on average."
+    pairs = f"Sample: {note}. Pairs: {events} of {first['n_hits']:.0f} hits on average."
     costs = f"Time and memory: {first['timed_hits']:.0f} hits; {setup}."
     return "\n".join(lines) + f"\n\n{pairs} {costs} {CAPTION}\n"

@@ -11,12 +11,14 @@ THREADS = 1  # of attention, whatever the job reserves to be undisturbed
 
 
 def main(inputs, out, params):
+    from dataclasses import replace
     from itertools import islice
 
     import torch
 
     from trackbench.data.shards import read_events
     from trackbench.evaluation.page import markdown_page
+    from trackbench.evaluation.sample import Sample
     from trackbench.files import write_text
     from trackbench.mask_cost import CostPlan
     from trackbench.mask_study import mask_markdown, mask_study, mask_table
@@ -25,7 +27,9 @@ def main(inputs, out, params):
     events = islice(read_events(inputs.index, "test"), params.events)
     study = mask_study(events, params.settings, CostPlan(sizes=tuple(params.sizes)), params.seed)
     write_text(out.csv, study.to_csv(index=False))
-    text = mask_markdown(mask_table(study), study["setup"].iloc[0])
+    table = mask_table(study)
+    sample = replace(Sample.load(inputs.manifest), n_test=int(table["n_events"].iloc[0]))
+    text = mask_markdown(table, study["setup"].iloc[0], sample.label())
     write_text(out.markdown, text)
     write_text(out.page, markdown_page("Attention masks", text))
 
