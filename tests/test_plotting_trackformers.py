@@ -8,6 +8,7 @@ import pytest
 
 from trackbench.errors import ConfigError
 from trackbench.evaluation.intervals import event_bootstrap
+from trackbench.evaluation.sample import Sample
 from trackbench.evaluation.trackformers_matrix import COLUMNS as MATRIX_COLUMNS
 from trackbench.evaluation.trackformers_published import headline_rows, noise_rows, read_published
 from trackbench.plotting.fit_accuracy import binned_table, fit_accuracy_figure, outside_text
@@ -161,7 +162,11 @@ def test_widths_by_hand():
     assert table.loc["charge", "mse"] == pytest.approx(0.25)
     assert table.loc["all", "mse"] == pytest.approx((0.00385 + 0.25) / 4, rel=1e-6)
     assert table["quoted"].tolist() == [0.06, 0.06, 0.06, 0.13, 0.006]
-    text = width_markdown(table.reset_index(), {"encreg": "demo"})
+    sample = Sample(True, "simulate", 20, None, None, 1, "some hits")
+    text = width_markdown(table.reset_index(), sample.label(), {"encreg": "demo"})
+    assert "1 test event (simulated, TrackML-like; 20 pile-up); some hits. Predicted minus true" in text
+    assert "A demo is trained for minutes and reproduces no published model." in text
+    assert "A demo" not in width_markdown(table.reset_index(), sample.label())
     assert f"| encreg (demo) | charge | 0.5000 | 0.5000 | 0.2500 | 0.13 {DAGGER} |" in text
     assert "Dobreva MSc thesis" in text
 

@@ -9,9 +9,12 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
+    from dataclasses import replace
+
     import pandas as pd
 
     from trackbench.evaluation.page import markdown_page
+    from trackbench.evaluation.sample import Sample
     from trackbench.evaluation.trackformers_published import headline_rows, read_published
     from trackbench.files import write_text
     from trackbench.plotting.parameter_maps import map_figure, width_figure, width_markdown
@@ -26,7 +29,9 @@ def main(inputs, out, params):
     quoted = published[(published["set"] == params.set) & (published["row"] == params.quoted_row)]
     figure, table = width_figure(frames, params.labels, quoted, header)
     save_as(out.widths_png, figure, table)
-    write_text(out.page, markdown_page(params.title, width_markdown(table, params.labels)))
+    sample = Sample.load(inputs.manifest)
+    note = replace(sample, n_test=n_events or sample.n_test).label()
+    write_text(out.page, markdown_page(params.title, width_markdown(table, note, params.labels)))
 
 
 with job(snakemake.log[0], snakemake.threads):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.summary import markdown_table
+from trackbench.evaluation.trackformers import demo_note
 from trackbench.plotting.residuals import half_width
 from trackbench.plotting.style import (
     DAGGER,
@@ -177,8 +178,11 @@ def width_figure(
     return figure, table
 
 
-def width_markdown(table: pd.DataFrame, labels: dict[str, str] | None = None) -> str:
-    """Write a table of ``width_table`` as Markdown."""
+def width_markdown(table: pd.DataFrame, note: str, labels: dict[str, str] | None = None) -> str:
+    """Write a table of ``width_table`` as Markdown.
+
+    note: description of the sample; labels: row -> label of its model
+    """
     lines = []
     for entry in table.itertuples():
         name = f"{entry.row} ({labels[entry.row]})" if (labels or {}).get(entry.row) else entry.row
@@ -188,11 +192,14 @@ def width_markdown(table: pd.DataFrame, labels: dict[str, str] | None = None) ->
         lines.append([name, entry.parameter, *cells, quoted])
     head = ["Row", "Parameter", "Half of central 68.27 %", "rms", "Mean square", f"Sigma (all: MSE) {DAGGER}"]
     sources = "; ".join(source for source in dict.fromkeys(table["source"]) if source)
-    note = (
-        "Predicted minus true of every hit of a particle; theta in rad, q_over_pt = q / (2.5 pT / GeV) clipped to +-2."
-    )
-    quoted = f" {DAGGER} quoted, other events; definition not stated: {sources}." if sources else ""
-    return f"{markdown_table(head, lines)}\n\n{note}{quoted}\n"
+    shown = [(labels or {}).get(row, "") for row in dict.fromkeys(table["row"])]
+    text = [
+        f"{note}. Predicted minus true of every hit of a particle; theta in rad, q_over_pt = q / (2.5 pT / GeV) clipped"
+        " to +-2.",
+        *demo_note(shown),
+        *([f"{DAGGER} quoted, other events; definition not stated: {sources}."] if sources else []),
+    ]
+    return f"{markdown_table(head, lines)}\n\n{' '.join(text)}\n"
 
 
 def _edges(name: str) -> np.ndarray:
