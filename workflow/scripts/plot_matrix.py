@@ -26,9 +26,9 @@ def main(inputs, out, params):
     entries = read_entries(params.rows, inputs.files)
     published = read_published(inputs.published)
     table = matrix_table(entries, published, params.quoted_as, source=sample.origin())
-    header = replace(sample_header(inputs.manifest, {}), n_events=None)  # differs between the sets
+    header = replace(sample_header(inputs.manifest, {}), n_events=None, hits=ALL_SETS)  # what differs is left out
     save_as(out.png, *matrix_figure(table, header))
-    text = matrix_markdown(table, sample.conditions())
+    text = matrix_markdown(table, f"{sample.conditions()}; {ALL_SETS}")
     write_text(out.markdown, text)
     write_text(out.page, markdown_page(params.title, text))
 
