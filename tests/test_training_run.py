@@ -17,6 +17,7 @@ from trackbench.trackers.layers.weights import load_weights
 from trackbench.training import run
 from trackbench.training.config import TrainingConfig
 from trackbench.training.run import TrainingFiles, TrainingJob, build_settings, train_model
+from trackbench.training.stream import EventStream
 
 NETWORK = {"width": 8, "heads": 2, "ffn": 16, "layers": 1, "dropout": 0.1}
 TRAINING = {"steps": 6, "batch_size": 4, "validate_every": 3, "checkpoint_every": 2, "label": "demo"}
@@ -90,6 +91,30 @@ def test_files_and_facts(index, tmp_path):
     assert facts["parameters"] == sum(value.numel() for value in network.parameters())
     assert found["best_step"] == facts["best_step"] and "seconds" not in found  # equal trainings, equal bytes
     assert [path.name for path in (tmp_path / "w.training").iterdir()] == ["lock"]
+
+
+def test_padded_length_of_the_sample(index, tmp_path):
+    """A prepared sample of sub-events says how long its events may be; a sample without that block has no limit."""
+    assert call(index, tmp_path)["length"] is None
+    events = pd.read_csv(index).query("split == 'val'")
+    longest = int(pd.read_csv(index).query("split != 'test'")["n_hits"].max())
+    sample = json.loads(index.with_name("manifest.json").read_text())
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({**sample, "subevents": {"length": longest}}))
+    facts = train_model(index, manifest, JOB, files(tmp_path))
+    assert facts["length"] == load_weights(tmp_path / "w.pt")[1]["length"] == longest
+    manifest.write_text(json.dumps({**sample, "subevents": {"length": longest - 1}}))
+    with pytest.raises(InputError, match=rf"event \d+: {longest} hits, .*at most {longest - 1}; raise the length of"):
+        train_model(index, manifest, JOB, files(tmp_path))
+    shortest = int(events["n_hits"].min())
+    too_long = events.query("n_hits > @shortest")
+    message = rf"event {too_long['event_id'].iloc[0]}: .* the first of {len(too_long)} events in split 'val'"
+    with pytest.raises(InputError, match=message):
+        EventStream(index, "val", 4, length=shortest)
+    for wrong in ("700", 0, 1.5):
+        manifest.write_text(json.dumps({**sample, "subevents": {"length": wrong}}))
+        with pytest.raises(InputError, match=r"subevents\.length is"):
+            train_model(index, manifest, JOB, files(tmp_path))
 
 
 def test_trained_again_after_success(index, tmp_path):

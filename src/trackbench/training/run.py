@@ -59,21 +59,26 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     """Train on the training split of a prepared sample, or go on where an earlier call was stopped.
 
     index, manifest: of the sample; its validation split decides which weights are kept
-    Returns what the facts file holds. The weights file has the part of it that two equal trainings share.
+    Returns what the facts file holds. The weights file has the part of it that two equal trainings share; "length" is
+    the padded length of the sample, the most hits an event of the training may have, None = any number.
     Raises ConfigError for unknown or wrong settings and for a state of other settings, InputError for a damaged sample
-    or state or a folder in use, TrackbenchError for a loss that is not finite and when a signal stops the training.
+    or state, an event longer than the padded length or a folder in use, TrackbenchError for a loss that is not finite
+    and when a signal stops the training.
     """
     settings = build_settings(job.blocks)
     task = make_task(job.kind, settings["network"], settings["loss"])
     config = settings["training"]
     torch.set_num_threads(job.threads)
+    sample = _sample(manifest)
     streams = [
-        EventStream(index, split, config.batch_size, job.seed, config.shard_buffer) for split in ("train", "val")
+        EventStream(index, split, config.batch_size, job.seed, config.shard_buffer, sample["length"])
+        for split in ("train", "val")
     ]
-    identity = _identity(job, settings, manifest, streams)
+    identity = _identity(job, settings, sample["sha256"], streams)
     with RunFolder(files.folder, identity) as run:
         model = Trainer(task, *streams, config, run).train()
-        facts = _write(task, model, {**_facts(job, config, model, streams), **_origin(identity)}, job, files)
+        facts = {**_facts(job, config, model, streams), "length": sample["length"], **_origin(identity)}
+        facts = _write(task, model, facts, job, files)
         run.clear()
     return facts
 
@@ -86,19 +91,24 @@ def build_settings(blocks: Mapping[str, Mapping]) -> dict:
     return {name: build_dataclass(cls, name, blocks.get(name)) for name, cls in BLOCKS.items()}
 
 
-def _identity(job: TrainingJob, settings: dict, manifest: str | os.PathLike, streams: list[EventStream]) -> dict:
+def _identity(job: TrainingJob, settings: dict, data: str, streams: list[EventStream]) -> dict:
     """Everything that decides the result; a state is refused if any of it changed."""
-    identity = {"task": job.kind, "seed": job.seed, "code": job.code, "data": _data_hash(manifest)}
+    identity = {"task": job.kind, "seed": job.seed, "code": job.code, "data": data}
     identity |= {name: asdict(value) for name, value in settings.items()}
     return identity | {"events": {stream.split: stream.digest for stream in streams}}
 
 
-def _data_hash(manifest: str | os.PathLike) -> str:
+def _sample(manifest: str | os.PathLike) -> dict:
+    """Digest of the data and padded length of a prepared sample; the length is None if it is not one of sub-events."""
     try:
-        return json.loads(Path(manifest).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(Path(manifest).read_text(encoding="utf-8"))
+        sha256, length = content["sha256"], content.get("subevents", {}).get("length")
+        if length is not None and (type(length) is not int or length < 1):
+            raise ValueError(f"subevents.length is {length!r}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = f"cannot be read ({type(error).__name__}: {error})"
         raise InputError(describe(manifest, what, "the manifest of a prepared sample", "prepare it again")) from error
+    return {"sha256": sha256, "length": length}
 
 
 def _origin(identity: dict) -> dict:

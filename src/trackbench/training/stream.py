@@ -42,10 +42,19 @@ class EventStream:
     index_csv: index of the sample, beside its shards; split: "train", "val" or "test"
     batch_size: largest number of events per batch; those of one epoch differ by few events, so that none is tiny
     seed: of the order; shard_buffer: shards whose events are mixed, and held in memory, at a time
-    Raises InputError for a split without events; ConfigError for a wrong option.
+    length: most hits an event may have, the padded length of the sample; None = any number
+    Raises InputError for a split without events or with a longer one; ConfigError for a wrong option.
     """
 
-    def __init__(self, index_csv: str | Path, split: str, batch_size: int, seed: int = 0, shard_buffer: int = 4):
+    def __init__(
+        self,
+        index_csv: str | Path,
+        split: str,
+        batch_size: int,
+        seed: int = 0,
+        shard_buffer: int = 4,
+        length: int | None = None,
+    ):
         if split not in SPLITS:
             raise ConfigError(describe("split", f"value {split!r}", "one of " + ", ".join(SPLITS)))
         for name, value in (("batch_size", batch_size), ("shard_buffer", shard_buffer)):
@@ -61,9 +70,18 @@ class EventStream:
         self._shards = [str(name) for name in names]  # in the order of the index
         self._rows = [np.flatnonzero(shard == k) for k in range(len(names))]  # index rows of each shard
         self._n_hits = self._index["n_hits"].to_numpy()
+        self._require_length(index_csv, length)
         self._starts = [0]  # first step of each epoch known so far
         self._plan: tuple[int, _Epoch | None] = (-1, None)
         self._group: tuple[object, dict[int, Event]] = (None, {})
+
+    def _require_length(self, index_csv: str | Path, length: int | None) -> None:
+        longer = np.flatnonzero(self._n_hits > length) if length is not None else []
+        if len(longer):
+            event, n = self._index["event_id"][longer[0]], self._n_hits[longer[0]]
+            what = f"{n} hits, the first of {len(longer)} events in split '{self.split}' that are too long"
+            remedy = "raise the length of the set in subevents.sets and prepare it again"
+            raise InputError(describe(f"{index_csv}: event {event}", what, f"at most {length}", remedy))
 
     @property
     def n_events(self) -> int:

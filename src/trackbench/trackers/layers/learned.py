@@ -57,7 +57,11 @@ class NetworkOutput:
 
 
 class LearnedTracker(TrackerBase):
-    """Base class: subclasses name the ``kinds`` of weights they can use and call ``apply_network``."""
+    """Base class: subclasses name the ``kinds`` of weights they can use and call ``apply_network``.
+
+    Events may be longer than those of the training ("length" among the facts of the weights), as in the matrix of
+    training and test sets; nothing is cut off or padded beyond the longest event of a batch.
+    """
 
     # Kinds of weights files (``weights.KINDS``) the tracker can use.
     kinds: ClassVar[tuple[str, ...]] = ()
