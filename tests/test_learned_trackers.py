@@ -11,7 +11,7 @@ from toys import toy_event
 
 from trackbench.errors import ConfigError, InputError
 from trackbench.trackers.base import Timer, build_config, build_tracker, load_module, tracker_names
-from trackbench.trackers.encreg import hits_of_clusters, near_median
+from trackbench.trackers.encreg import MAX_REFINED, hits_of_clusters, near_median
 from trackbench.trackers.layers import learned
 from trackbench.trackers.layers.attention import BACKENDS
 from trackbench.trackers.layers.latent_clustering import cluster_points
@@ -247,6 +247,21 @@ def test_refiner_drops_outliers(monkeypatch, hits, margin):
     expected = plain.copy()
     if margin < 1:
         expected[7] = -1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_refiner_leaves_large_clusters_alone(monkeypatch, hits):
+    """Clusters of 50 and 51 hits, each with one hit far off: only the smaller one is refined."""
+    sizes = [MAX_REFINED, MAX_REFINED + 1]
+    points = blobs(np.eye(4)[:2] * 3, sizes, 0.01)
+    points[[7, MAX_REFINED + 7]] += [0.25, 0, 0, 0]
+    fake_outputs(monkeypatch, points)
+    event = hits.take(np.arange(sum(sizes)))
+    plain = build_tracker("encreg", {"min_samples": 1}).reconstruct(event)
+    assert sorted(np.bincount(plain)) == sizes
+    expected = plain.copy()
+    expected[7] = -1
+    found = build_tracker("encreg", {"min_samples": 1, "refine": True}).reconstruct(event)
     np.testing.assert_array_equal(found, expected)
 
 

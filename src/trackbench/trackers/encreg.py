@@ -28,7 +28,8 @@ class Config(LearnedConfig):
 
     min_cluster_size: hits of the smallest cluster of HDBSCAN, >= 2; min_samples: larger = more hits stay unassigned
     parameter_weight: multiplies the fourth output (charge or q/pT) before clustering, >= 0
-    refine: drop hits from a cluster whose outputs are far from the others'
+    refine: drop hits from a cluster whose outputs are far from the others'; clusters of more than ``MAX_REFINED`` hits
+        are left as they are
     refine_margin: hits of which the mean squared distance to the cluster's median exceeds the smallest one by more
         are dropped, >= 0
     refiner_checkpoint: weights of a second EncReg, applied to the hits of one cluster at a time, whose outputs decide
@@ -72,7 +73,7 @@ class Tracker(LearnedTracker):
         if config.refiner_checkpoint:
             return self._refine_again(hits, labels, timer)
         with timer.stage("postprocess"):
-            for rows in hits_of_clusters(labels):
+            for rows in clusters_to_refine(labels):
                 labels[rows[~near_median(points[rows], config.refine_margin)]] = -1
         return labels
 
@@ -87,7 +88,7 @@ class Tracker(LearnedTracker):
 
     def _refine_again(self, hits: Hits, labels: np.ndarray, timer: Timer) -> np.ndarray:
         """Refine by the outputs of the second network, which sees one cluster per event, all at once."""
-        clusters = [rows for rows in hits_of_clusters(labels) if MIN_KEPT < rows.size <= MAX_REFINED]
+        clusters = clusters_to_refine(labels)
         if not clusters:
             return labels
         found = self.run_network(self.refiner, [hits.take(rows) for rows in clusters], timer)
@@ -103,6 +104,11 @@ def hits_of_clusters(labels: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(labels, kind="stable")
     order = order[np.count_nonzero(labels < 0) :]
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if order.size else []
+
+
+def clusters_to_refine(labels: np.ndarray) -> list[np.ndarray]:
+    """Rows of each cluster that is neither too small to lose a hit nor too large for the refiner."""
+    return [rows for rows in hits_of_clusters(labels) if MIN_KEPT < rows.size <= MAX_REFINED]
 
 
 def near_median(points: np.ndarray, margin: float, min_kept: int = MIN_KEPT) -> np.ndarray:
