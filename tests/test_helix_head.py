@@ -20,6 +20,7 @@ from trackbench.trackers.layers.pairs import MAX_Q_OVER_PT, hit_pairs, pair_bias
 NETWORK = NetworkConfig(
     inputs="helix", width=16, heads=2, ffn=16, layers=1, dropout=0, targets="q_over_pt", head="helix"
 )
+WIDTH = NETWORK.vertex_width
 PATHS = np.array([33.0, 73.0, 117.0, 173.0, 261.0, 362.0])
 
 
@@ -28,9 +29,9 @@ def track(phi0, q_over_pt, z0, cot):
     return helix_points(np.array([phi0, q_over_pt, 0.0, z0, cot]), PATHS)
 
 
-def pairs_of(one, other):
+def pairs_of(one, other, vertex_width=WIDTH):
     given = [torch.tensor(points, dtype=torch.float64)[None] for points in (one, other)]
-    return [part[0].numpy() for part in pair_curvatures(*given)[:2]]
+    return [part[0].numpy() for part in pair_curvatures(*given, vertex_width)[:2]]
 
 
 @pytest.mark.parametrize("q_over_pt", [-4.0, -1.0, 0.0, 0.3, 2.0])
@@ -56,6 +57,32 @@ def test_implausible_pairs_are_not_trusted():
     assert found[0, 2] == 0 and trust[0, 2] < 1e-20  # radial, so no bend, but from z0 = -180 mm
 
 
+@pytest.mark.parametrize(("sigma_z", "vertex_width"), [(5.5, 20.0), (55.0, 200.0)])
+def test_width_of_the_vertices(sigma_z, vertex_width):
+    """A track from two sigma: exp(-(2 sigma_z / w)^2), 0.739 for both lengths of the beam spot."""
+    hits = track(0.3, 0.5, z0=2 * sigma_z, cot=0.5)
+    other = ~np.eye(len(hits), dtype=bool)
+    expected = np.exp(-((2 * sigma_z / vertex_width) ** 2))
+    assert expected == pytest.approx(0.739, abs=1e-3)
+    np.testing.assert_allclose(pairs_of(hits, hits, vertex_width)[1][other], expected, rtol=5e-3)
+
+
+def test_width_of_the_vertices_reaches_head_and_bias():
+    xyz = torch.tensor(track(0.3, 0.5, z0=60.0, cot=0.5), dtype=torch.float32)[None]
+    batch = Batch(xyz, torch.tensor([6]))
+    for config in (NETWORK, replace(NETWORK, targets="none", head="linear", embedding=3, pair_bias=True)):
+        found = []
+        for vertex_width in (20.0, 200.0):
+            torch.manual_seed(1)
+            network = HitNetwork(replace(config, vertex_width=vertex_width)).eval()
+            network.set_normalisation(torch.zeros(3), torch.tensor([150.0, 150.0, 150.0]))
+            found.append(next(part for part in network(batch)[1:] if part is not None))
+        assert (found[0] - found[1]).abs().max() > 1e-4
+    for wrong in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ConfigError, match=r"network\.vertex_width: value .*, expected a number > 0 mm"):
+            NetworkConfig(vertex_width=wrong)
+
+
 def test_pairs_are_symmetric():
     hits = np.random.default_rng(0).normal(size=(20, 3)) * 200
     found, trust = pairs_of(hits, hits)
@@ -75,7 +102,7 @@ def test_without_partners_the_answer_is_the_straight_line():
     head = HelixHead(8)
     latents = torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0))
     for allowed in (torch.zeros(1, 6, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)[None]):
-        found = head(latents, xyz, hit_pairs(xyz), allowed)[0].detach().numpy()
+        found = head(latents, xyz, hit_pairs(xyz, WIDTH), allowed)[0].detach().numpy()
         theta, sin_phi, cos_phi = straight_line(hits)
         np.testing.assert_allclose(found[:, 0], theta, rtol=1e-5)
         if allowed.any():
@@ -92,7 +119,8 @@ def test_hits_of_one_track_vote_for_its_parameters():
         for layer in (head.query, head.key):
             layer.weight.zero_()
             layer.bias.zero_()
-    found = head(torch.zeros(1, 6, 8), xyz, hit_pairs(xyz), torch.ones(1, 6, 6, dtype=torch.bool))[0].detach().numpy()
+    everybody = torch.ones(1, 6, 6, dtype=torch.bool)
+    found = head(torch.zeros(1, 6, 8), xyz, hit_pairs(xyz, WIDTH), everybody)[0].detach().numpy()
     _, agreement = pairs_of(hits, hits)
     distance = np.hypot(*(hits[:, None, :2] - hits[None, :, :2]).transpose(2, 0, 1))
     weight = agreement * distance / (distance + LEVER) + 1e-6
@@ -105,9 +133,9 @@ def test_hits_of_one_track_vote_for_its_parameters():
 
 def test_many_hits_are_worked_off_in_parts(monkeypatch):
     xyz = torch.tensor(np.random.default_rng(1).normal(size=(2, 30, 3)) * 200, dtype=torch.float32)
-    whole = hit_pairs(xyz)
+    whole = hit_pairs(xyz, WIDTH)
     monkeypatch.setattr("trackbench.trackers.layers.pairs._CHUNK", 7)
-    for part, all_at_once in zip(hit_pairs(xyz), whole, strict=True):
+    for part, all_at_once in zip(hit_pairs(xyz, WIDTH), whole, strict=True):
         torch.testing.assert_close(part, all_at_once)
 
 
@@ -118,7 +146,7 @@ def test_bias_is_added_to_the_logits_of_what_the_mask_allows():
     q, k, v = torch.tensor(rng.normal(size=(3, 2, 2, 9, 4)))
     for kind in ("padding", "cone"):
         mask = AttentionMask.build(MaskConfig(kind=kind), batch)
-        bias = pair_bias(hit_pairs(xyz), heads=2).double()
+        bias = pair_bias(hit_pairs(xyz, WIDTH), heads=2).double()
         assert (bias[:, 0] == 0).all() and bias[:, 1].max() > 1
         logits = (q @ k.transpose(2, 3) / 2 + bias).masked_fill(~mask.dense(), float("-inf"))
         expected = torch.nan_to_num(logits.softmax(dim=-1)) @ v

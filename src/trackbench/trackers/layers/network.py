@@ -82,7 +82,7 @@ class HitNetwork(nn.Module):
         with full_precision(batch.xyz):
             features = self.features(batch.xyz)
             x = self.input(features)
-            pairs = hit_pairs(batch.xyz) if self.needs_pairs else None
+            pairs = hit_pairs(batch.xyz, self.config.vertex_width) if self.needs_pairs else None
             bias = pair_bias(pairs, self.config.heads) if self.config.pair_bias else None
         latents = self.encoder(x, mask, backend, bias)
         with full_precision(latents):

@@ -1,5 +1,6 @@
 """Settings of the networks of learned trackers. No torch here: checking a configuration reads this module."""
 
+import math
 from dataclasses import dataclass, fields
 
 from trackbench.errors import ConfigError, describe
@@ -50,6 +51,9 @@ class NetworkConfig:
         targets "q_over_pt"
     pair_bias: attention heads but the first prefer pairs of hits that a track from the beam spot could have made, the
         more the later the head; needs the attention backend "sdpa"
+    vertex_width: of head "helix" and of pair_bias [mm], > 0: a pair of hits that points to z0 on the beam line agrees
+        by exp(-(z0 / vertex_width)^2). About 3.6 times the length sigma_z of the beam spot is meant: 20 for 5.5 mm,
+        200 for 55 mm
     classes: outputs of the classification head, 0 = none
     classifier_layers: > 0 = joint model: a second encoder classifies hit, detached parameters and free latents
     latents: free latents handed to the second encoder of the joint model
@@ -68,6 +72,7 @@ class NetworkConfig:
     targets: str = "charge"
     head: str = "linear"
     pair_bias: bool = False
+    vertex_width: float = 20.0
     classes: int = 0
     classifier_layers: int = 0
     latents: int = 4
@@ -90,6 +95,7 @@ class NetworkConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("classes", "classifier_layers", "latents", "embedding"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        _require("vertex_width", self.vertex_width, 0 < self.vertex_width < math.inf, "a number > 0 mm")
         _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
         _require("width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
         joint = not self.classifier_layers or (self.classes and self.targets != "none")

@@ -13,7 +13,6 @@ from torch import Tensor
 from trackbench.geometry.detector import CURVATURE
 
 MAX_Q_OVER_PT = 7.0  # [1/GeV]; pairs of larger curvature are no pair: pT of 140 MeV turns round inside the detector
-VERTEX_WIDTH = 20.0  # [mm] along the beam; pairs that point farther away agree less
 STRONGEST_BIAS = 6.0  # logit by which the last head of a layer prefers pairs that agree; the first has none
 _SMALL = 1e-6  # [mm]
 _CHUNK = 1024  # rows of pairs at once
@@ -23,7 +22,7 @@ class Pairs(NamedTuple):
     """What pairs of hits say, (B, Q, S) each.
 
     q_over_pt: of the circle through the beam line [1/GeV], 0 where it is no pair
-    agreement: 0 to 1, exp(-(z0 / VERTEX_WIDTH)^2); 0 behind the beam line and above ``MAX_Q_OVER_PT``
+    agreement: 0 to 1, exp(-(z0 / vertex_width)^2); 0 behind the beam line and above ``MAX_Q_OVER_PT``
     distance: between the hits in x, y [mm]
     """
 
@@ -32,16 +31,21 @@ class Pairs(NamedTuple):
     distance: Tensor
 
 
-def hit_pairs(xyz: Tensor) -> Pairs:
-    """Pairs of all hits of an event. xyz: (B, S, 3) [mm]. Returns (B, S, S) each. Cost and memory O(B S^2)."""
-    rows = [pair_curvatures(xyz[:, first : first + _CHUNK], xyz) for first in range(0, xyz.shape[1], _CHUNK)]
+def hit_pairs(xyz: Tensor, vertex_width: float) -> Pairs:
+    """Pairs of all hits of an event. xyz: (B, S, 3) [mm]; vertex_width: see ``pair_curvatures``.
+
+    Returns (B, S, S) each. Cost and memory O(B S^2).
+    """
+    parts = (xyz[:, first : first + _CHUNK] for first in range(0, xyz.shape[1], _CHUNK))
+    rows = [pair_curvatures(part, xyz, vertex_width) for part in parts]
     return Pairs(*(torch.cat(parts, dim=1) for parts in zip(*rows, strict=True)))
 
 
-def pair_curvatures(one: Tensor, other: Tensor) -> Pairs:
+def pair_curvatures(one: Tensor, other: Tensor, vertex_width: float) -> Pairs:
     """Pairs of each hit of ``one`` with each of ``other``.
 
     one: (B, Q, 3), other: (B, S, 3), positions [mm]
+    vertex_width: along the beam [mm], > 0; pairs that point farther from the origin agree less
     Returns (B, Q, S) each. With C = ``detector.CURVATURE``, C q/pT = sin(phi_in - phi_out) / distance where "in" is the
     hit of smaller radius; z0 with z linear in the transverse path s = asin(C q/pT r) / (C q/pT). A hit is no pair with
     itself.
@@ -57,7 +61,7 @@ def pair_curvatures(one: Tensor, other: Tensor) -> Pairs:
     z0 = (zi * sj - zj * si) * ds / (ds * ds + 4.0)  # 2 mm: hits at nearly one radius point nowhere
     q_over_pt = half / CURVATURE
     good = (xi * xj + yi * yj >= 0) & (q_over_pt.abs() < MAX_Q_OVER_PT) & (distance > 0)
-    agreement = torch.exp(-((z0 / VERTEX_WIDTH) ** 2))
+    agreement = torch.exp(-((z0 / vertex_width) ** 2))
     return Pairs(torch.where(good, q_over_pt, 0.0), torch.where(good, agreement, 0.0), distance)
 
 
