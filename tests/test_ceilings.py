@@ -10,10 +10,10 @@ import pytest
 from trackbench.ceilings import (
     ALL_PARTICLES,
     CEILINGS,
-    CLASS_CEILINGS,
     MEASURED,
     NOISE_COLUMNS,
     ceiling_labels,
+    class_counts,
     fit_class_bins,
     label_noise_table,
     write_ceilings,
@@ -28,6 +28,9 @@ from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
 from trackbench.trackers.base import build_tracker
 from trackbench.training.bins import QuantileBins
+
+CLASSES = ("true_classes_30x30x3", "true_classes_15x15x3", "true_classes_15x5x3", "true_classes_7x4x1")
+NAMES = (*CEILINGS[:2], *CLASSES)
 
 
 def event(n_particles, n_noise, seed, fewest=1):
@@ -73,9 +76,9 @@ def score(labels, truth):
 
 
 def test_noise_stays_unassigned():
-    bins = fit_class_bins(truth for _, truth in events())
+    bins = fit_class_bins((truth for _, truth in events()), CLASSES)
     _, truth = events(1, n_noise=30)[0]
-    for name in CEILINGS:
+    for name in NAMES:
         labels = ceiling_labels(name, truth, bins)
         assert labels.dtype == np.int64
         assert (labels[truth.particle_id == 0] == -1).all()
@@ -103,7 +106,7 @@ def test_true_targets_lose_particles_of_few_hits():
 def test_classes_merge_what_shares_a_bin():
     """Two particles at nearly the same angle and momentum merge if they have the same charge."""
     _, truth = event(20, 0, seed=1)
-    bins = fit_class_bins([truth])
+    bins = fit_class_bins([truth], CLASSES)
     first, second = truth.particles.index[truth.particles["n_hits"] > 2][:2]
     for charge, same in ((1, True), (-1, False)):
         table = truth.particles.copy()
@@ -111,7 +114,7 @@ def test_classes_merge_what_shares_a_bin():
             table.loc[second, column] = table.loc[first, column]
         table.loc[[first, second], "q"] = [1, charge]
         changed = replace(truth, particles=table)
-        for name in CLASS_CEILINGS:
+        for name in CLASSES:
             labels = ceiling_labels(name, changed, bins)
             one, two = (labels[truth.particle_id == table.loc[row, "particle_id"]] for row in (first, second))
             assert len(set(one)) == len(set(two)) == 1
@@ -120,16 +123,19 @@ def test_classes_merge_what_shares_a_bin():
 
 def test_class_bins_are_those_of_a_fit_of_their_own():
     truths = [truth for _, truth in events()]
-    bins = fit_class_bins(iter(truths))
-    assert list(bins) == list(CLASS_CEILINGS)
-    for name, counts in CLASS_CEILINGS.items():
+    bins = fit_class_bins(iter(truths), CLASSES)
+    assert list(bins) == list(CLASSES)
+    numbers = {"30x30x3": 5400, "15x15x3": 1350, "15x5x3": 450, "7x4x1": 56}
+    for name, (binning, n_classes) in zip(CLASSES, numbers.items(), strict=True):
+        counts = tuple(map(int, binning.split("x")))
+        assert name == f"true_classes_{binning}" and class_counts(name) == counts == bins[name].shape
         assert bins[name] == QuantileBins.fit(truths, *counts)
-        assert name == f"true_classes_{bins[name].n_classes}"
+        assert bins[name].n_classes == n_classes
 
 
 def test_fewer_classes_give_a_lower_ceiling():
     train, test = events(6, 60)[:4], events(6, 60)[4:]
-    bins = fit_class_bins(truth for _, truth in train)
+    bins = fit_class_bins((truth for _, truth in train), CLASSES)
     scores = [np.mean([score(ceiling_labels(name, truth, bins), truth) for _, truth in test]) for name in bins]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 0.95 and scores[0] > scores[-1] + 0.01
@@ -140,9 +146,9 @@ def test_fewer_classes_give_a_lower_ceiling():
 
 def test_files_are_those_of_a_tracker(tmp_path):
     index = sample(tmp_path)
-    out = {name: (tmp_path / f"{name}.parquet", tmp_path / f"{name}-parameters.parquet") for name in CEILINGS}
+    out = {name: (tmp_path / f"{name}.parquet", tmp_path / f"{name}-parameters.parquet") for name in NAMES}
     write_ceilings(index, out)
-    bins = fit_class_bins(truth for _, truth in read_events(index, "train"))
+    bins = fit_class_bins((truth for _, truth in read_events(index, "train")), CLASSES)
     for name, (tracks, parameters) in out.items():
         frame = pd.read_parquet(tracks)
         assert list(frame.columns) == ["event_id", "hit_id", "track_id"]
@@ -162,7 +168,7 @@ def test_files_are_those_of_a_tracker(tmp_path):
 
 def test_same_bytes_twice_and_one_alone(tmp_path):
     index = sample(tmp_path)
-    for folder, names in (("a", CEILINGS), ("b", CEILINGS), ("c", CEILINGS[:1])):
+    for folder, names in (("a", NAMES), ("b", NAMES), ("c", NAMES[3:4])):
         write_ceilings(index, {name: (tmp_path / folder / name, tmp_path / folder / f"{name}-p") for name in names})
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
@@ -176,8 +182,8 @@ def test_bins_see_training_events_only(tmp_path):
     first = sample(tmp_path)
     second = sample(tmp_path / "b", sizes=("val", "val", "val", "train", "test", "test"))
     paths = [tmp_path / name for name in ("x", "y", "p")]
-    write_ceilings(first, {"true_classes_5400": (paths[0], paths[2])})
-    write_ceilings(second, {"true_classes_5400": (paths[1], paths[2])})
+    write_ceilings(first, {"true_classes_30x30x3": (paths[0], paths[2])})
+    write_ceilings(second, {"true_classes_30x30x3": (paths[1], paths[2])})
     one, two = (pd.read_parquet(path) for path in paths[:2])
     assert one["hit_id"].tolist() == two["hit_id"].tolist()
     assert (one["track_id"] != two["track_id"]).any()
@@ -186,14 +192,15 @@ def test_bins_see_training_events_only(tmp_path):
 def test_wrong_requests_are_refused(tmp_path):
     index = sample(tmp_path)
     path = tmp_path / "x"
-    with pytest.raises(ConfigError, match=r"ceilings: name 'true_classes_7', expected one of true_targets"):
-        write_ceilings(index, {"true_classes_7": (path, path)})
+    for name in ("true_classes_5400", "true_classes_0x5x3", "true_classes_015x5x3", "true_classes_5x3", "encreg"):
+        with pytest.raises(ConfigError, match=f"ceilings: name '{name}', expected true_targets, .* or true_classes_<n"):
+            write_ceilings(index, {name: (path, path)})
     (tmp_path / "a").mkdir()
     index = sample(tmp_path / "a", sizes=("val",) * 6)
     with pytest.raises(InputError, match="no test events"):
         write_ceilings(index, {"true_targets": (path, tmp_path / "y")})
     with pytest.raises(InputError, match="training events with tracks"):
-        write_ceilings(index, {"true_classes_450": (path, tmp_path / "y")})
+        write_ceilings(index, {"true_classes_15x5x3": (path, tmp_path / "y")})
     assert not path.exists() and not (tmp_path / "y").exists()
 
 

@@ -8,6 +8,7 @@ Sources: Dobreva, MSc thesis "Translating Hits to Tracks" (EncReg; the study of 
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -30,13 +31,10 @@ from trackbench.training.targets import KINDS, N_TARGETS, hit_targets
 
 MIN_CLUSTER_SIZE, MIN_SAMPLES = 5, 2
 TARGET_CEILINGS = {"true_targets": "charge", "true_targets_q_over_pt": "q_over_pt"}  # name -> kind of targets
-# name -> bins of phi, theta and |p|; the two charges double their product, which is in the name.
-CLASS_CEILINGS = {
-    "true_classes_5400": (30, 30, 3),
-    "true_classes_1350": (15, 15, 3),
-    "true_classes_450": (15, 15, 1),
-}
-CEILINGS = (*TARGET_CEILINGS, *CLASS_CEILINGS)
+# true_classes_<n_phi>x<n_theta>x<n_p>: quantile bins of phi, theta and |p|; the two charges double their product, so
+# that 30x30x3 are the 5,400 classes of the published EncCla for 10-50 tracks.
+_CLASSES = re.compile(r"true_classes_([1-9]\d*)x([1-9]\d*)x([1-9]\d*)")
+CEILINGS = (*TARGET_CEILINGS, "true_classes_30x30x3", "true_classes_15x15x3")  # of any study; others can be asked for
 
 ALL_PARTICLES = TruthSelection(pt_min=0.0, eta_max=float("inf"), min_layers=1, layer_rule="hits")
 NOISE_COLUMNS = ("targets", "scale", "score", "score_lo", "score_hi", "dm", "n_events", "source")
@@ -53,14 +51,13 @@ def write_ceilings(
     """Write the track candidates of ceilings for the test events of a sample.
 
     index_csv: index of the sample; class bins are fitted on its training events
-    out: name of ``CEILINGS`` -> tracks file (``event_id hit_id track_id`` as of a tracker) and parameters file (no
-        rows); all are written or none
+    out: ceiling, see ``ceiling_labels`` -> tracks file (``event_id hit_id track_id`` as of a tracker) and parameters
+        file (no rows); all are written or none
     track_id is the number of the cluster, or the class itself; particles of one class merge.
     Raises ConfigError for an unknown name, InputError without test events, or training events if bins are needed.
     """
-    if unknown := sorted(out.keys() - set(CEILINGS)):
-        raise ConfigError(describe("ceilings", f"name {unknown[0]!r}", "one of " + ", ".join(CEILINGS)))
-    bins = _fit_bins(index_csv) if out.keys() & set(CLASS_CEILINGS) else {}
+    binned = [name for name in out if class_counts(name)]
+    bins = fit_class_bins((truth for _, truth in read_events(index_csv, "train")), binned) if binned else {}
     n_events = 0
     with ExitStack() as stack:
         writers = {}
@@ -79,26 +76,35 @@ def write_ceilings(
 def ceiling_labels(name: str, truth: Truth, bins: Mapping[str, QuantileBins]) -> np.ndarray:
     """Label the hits of one event by the true outputs of a network.
 
-    name: of ``CEILINGS``; bins: name of ``CLASS_CEILINGS`` -> its bins
-    Returns (n,) int64, -1 = noise or unassigned.
+    name: "true_targets" or "true_targets_q_over_pt" = clusters of the true outputs of EncReg;
+        "true_classes_<n_phi>x<n_theta>x<n_p>" = true classes of an EncCla with so many bins of phi, theta and |p|,
+        2 n_phi n_theta n_p classes
+    bins: name of a ceiling of classes -> its bins, of ``fit_class_bins``
+    Returns (n,) int64, -1 = noise or unassigned. Raises ConfigError for an unknown name.
     """
-    if name in CLASS_CEILINGS:
+    if class_counts(name):
         return bins[name].classes(truth)
     return _cluster(hit_targets(truth, TARGET_CEILINGS[name]))
 
 
-def fit_class_bins(truths: Iterable[Truth]) -> dict[str, QuantileBins]:
-    """Fit the bins of all ``CLASS_CEILINGS`` on training events, read once.
+def class_counts(name: str) -> tuple[int, int, int] | None:
+    """Bins of phi, theta and |p| of a ceiling of classes, None for one of targets.
 
-    Every count of bins divides the largest, so that coarse edges are a part of the fine ones.
+    Raises ConfigError for a name that is neither.
     """
-    finest = [max(counts) for counts in zip(*CLASS_CEILINGS.values(), strict=True)]
-    fine = QuantileBins.fit(truths, *finest)
-    edges = tuple(zip((fine.phi, fine.theta, fine.p), finest, strict=True))
-    return {
-        name: QuantileBins(*(all_[most // n - 1 :: most // n] for (all_, most), n in zip(edges, counts, strict=True)))
-        for name, counts in CLASS_CEILINGS.items()
-    }
+    if name in TARGET_CEILINGS:
+        return None
+    found = _CLASSES.fullmatch(name)
+    if not found:
+        expected = ", ".join(TARGET_CEILINGS) + " or true_classes_<n_phi>x<n_theta>x<n_p>"
+        raise ConfigError(describe("ceilings", f"name {name!r}", expected))
+    n_phi, n_theta, n_p = map(int, found.groups())
+    return n_phi, n_theta, n_p
+
+
+def fit_class_bins(truths: Iterable[Truth], names: Sequence[str]) -> dict[str, QuantileBins]:
+    """Fit the bins of ceilings of classes on training events, read once. Returns name -> bins."""
+    return dict(zip(names, QuantileBins.fit_all(truths, [class_counts(name) for name in names]), strict=True))
 
 
 def label_noise_table(
@@ -139,10 +145,6 @@ def label_noise_table(
     rows = [{"targets": kind, "scale": scale, **_summary(scores)} for (kind, scale), scores in found.items()]
     rows.append({"targets": FLOOR_TARGETS, "scale": np.nan, **_summary(floor)})
     return pd.DataFrame(rows, columns=list(NOISE_COLUMNS)).assign(source=source)
-
-
-def _fit_bins(index_csv: str | os.PathLike) -> dict[str, QuantileBins]:
-    return fit_class_bins(truth for _, truth in read_events(index_csv, "train"))
 
 
 def _cluster(outputs: np.ndarray) -> np.ndarray:

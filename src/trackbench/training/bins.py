@@ -4,7 +4,7 @@ Source: class order of TrackFormers-Models (EncCla). Differs from it in: no clas
 are fitted on training events only and stored with the weights.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,7 +46,12 @@ class QuantileBins:
         Edges are values that occur: the smallest with at least the wanted share of hits at or below it.
         Raises InputError if there is no hit of a particle, or one of a neutral particle.
         """
-        for name, n in zip(QUANTITIES, (n_phi, n_theta, n_p), strict=True):
+        return cls.fit_all(truths, [(n_phi, n_theta, n_p)])[0]
+
+    @classmethod
+    def fit_all(cls, truths: Iterable[Truth], counts: Sequence[tuple[int, int, int]]) -> "list[QuantileBins]":
+        """The bins of ``fit`` for several ``counts`` (n_phi, n_theta, n_p), from one reading of the events."""
+        for name, n in ((name, n) for numbers in counts for name, n in zip(QUANTITIES, numbers, strict=True)):
             if n < 1:
                 raise ConfigError(describe(f"loss.n_{name}", f"value {n}", ">= 1"))
         parts = [_values_of_particles(truth) for truth in truths]
@@ -54,8 +59,7 @@ class QuantileBins:
         if not values.size:
             raise InputError(describe("bins of the classes", "no hit of a particle", "training events with tracks"))
         hits = np.concatenate([part[1] for part in parts])
-        counts = zip(values, (n_phi, n_theta, n_p), strict=True)
-        return cls(*(_edges(quantity, hits, n) for quantity, n in counts))
+        return [cls(*(_edges(value, hits, n) for value, n in zip(values, numbers, strict=True))) for numbers in counts]
 
     @property
     def shape(self) -> tuple[int, int, int]:
