@@ -11,7 +11,7 @@ from trackbench.fitting.helix import helix_points
 from trackbench.geometry.detector import CURVATURE
 from trackbench.trackers.layers.attention import attention
 from trackbench.trackers.layers.batch import Batch
-from trackbench.trackers.layers.helix_head import LEVER, HelixHead
+from trackbench.trackers.layers.helix_head import LEVER, SCALE, HelixHead, path_factor
 from trackbench.trackers.layers.masks import AttentionMask
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import MaskConfig, NetworkConfig
@@ -90,6 +90,45 @@ def test_pairs_are_symmetric():
     np.testing.assert_allclose(trust, trust.T)
 
 
+@pytest.mark.parametrize("q_over_pt", [-2.9, -1.0, 0.0, 1e-4, 0.3, 2.0])
+@pytest.mark.parametrize("cot", [-1.5, 0.0, 0.8])
+def test_theta_is_exact_on_a_helix(q_over_pt, cot):
+    """With the right q/pT theta is that of the track, not that of the straight line through the hit."""
+    hits = track(-1.0, q_over_pt, 0.0, cot)
+    xyz = torch.tensor(hits)[None]
+    head = HelixHead(8).double()
+    with torch.no_grad():
+        head.correction.bias[0] = q_over_pt / SCALE  # without partners the vote is 0
+    latents = torch.zeros(1, 6, 8, dtype=torch.float64)
+    found = head(latents, xyz, hit_pairs(xyz, WIDTH), torch.eye(6, dtype=torch.bool)[None])[0].detach().numpy()
+    np.testing.assert_allclose(found[:, 3], q_over_pt / SCALE)
+    np.testing.assert_allclose(found[:, 0], np.arctan2(1, cot), rtol=1e-12)
+    off = np.abs(straight_line(hits)[0] - np.arctan2(1, cot)).max()
+    assert (off > 5e-4) == (abs(q_over_pt) >= 1 and cot != 0)
+
+
+def test_path_factor_by_hand():
+    sine = torch.tensor([0.0, 0.5, -0.5, 0.00999, 0.01001, 1e-30, 0.95], dtype=torch.float64, requires_grad=True)
+    factor = path_factor(sine)
+    exact = [1.0, np.pi / 3, np.pi / 3, *(np.arcsin(x) / x for x in (0.00999, 0.01001)), 1.0, np.arcsin(0.95) / 0.95]
+    np.testing.assert_allclose(factor.detach().numpy(), exact, rtol=1e-13)
+    factor.sum().backward()
+    assert sine.grad[0] == 0 and sine.grad.isfinite().all()
+    # (x / sqrt(1 - x^2) - asin x) / x^2
+    assert sine.grad[1].item() == pytest.approx((0.5 / np.sqrt(0.75) - np.pi / 6) / 0.25)
+
+
+def test_an_absurd_bend_stays_finite():
+    xyz = torch.tensor(track(0.5, 1.0, 0.0, 0.3), dtype=torch.float32)[None]
+    head = HelixHead(8)
+    with torch.no_grad():
+        head.correction.bias[0] = 1e4
+    found = head(torch.zeros(1, 6, 8), xyz, hit_pairs(xyz, WIDTH), torch.ones(1, 6, 6, dtype=torch.bool))
+    found.sum().backward()
+    assert found.isfinite().all() and all(weight.grad.isfinite().all() for weight in head.parameters())
+    assert found[..., 0].min() >= 0 and found[..., 0].max() <= np.pi
+
+
 def straight_line(xyz):
     x, y, z = xyz.T
     radius = np.hypot(x, y)
@@ -104,8 +143,8 @@ def test_without_partners_the_answer_is_the_straight_line():
     for allowed in (torch.zeros(1, 6, 6, dtype=torch.bool), torch.eye(6, dtype=torch.bool)[None]):
         found = head(latents, xyz, hit_pairs(xyz, WIDTH), allowed)[0].detach().numpy()
         theta, sin_phi, cos_phi = straight_line(hits)
-        np.testing.assert_allclose(found[:, 0], theta, rtol=1e-5)
         if allowed.any():
+            np.testing.assert_allclose(found[:, 0], theta, rtol=1e-5)
             np.testing.assert_allclose(found[:, 1:3], np.column_stack([sin_phi, cos_phi]), atol=1e-5)
             assert (found[:, 3] == 0).all()
 
@@ -127,7 +166,8 @@ def test_hits_of_one_track_vote_for_its_parameters():
     weight[np.arange(6), np.arange(6)] = 1e-6 * np.exp(6.0)
     expected = (weight * 2.0 * (1 - np.eye(6))).sum(1) / weight.sum(1) / 2.5
     np.testing.assert_allclose(found[:, 3], expected, rtol=1e-4)
-    # q/pT = 2 found to within a percent gives the initial azimuth of the track.
+    # q/pT = 2 found to within a percent gives the initial angles of the track.
+    np.testing.assert_allclose(found[:, 0], np.arctan2(1, 0.8), atol=5e-4)
     np.testing.assert_allclose(np.arctan2(found[:, 1], found[:, 2]), -1.0, atol=5e-3)
 
 

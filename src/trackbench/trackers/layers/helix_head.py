@@ -2,8 +2,9 @@
 
 A network finds the charge of a track late: angles are nearly those of the hit, but the bend of a track shows only in
 relation to its other hits. This head offers each hit the curvatures of the circles through the beam line, itself and
-every other hit, and learns whom to trust; the initial azimuth follows from the curvature along the helix. Before
-training its angles are those of the straight line through the hit, but for the bend of an unweighted vote.
+every other hit, and learns whom to trust; azimuth and polar angle at the start follow from the curvature along the
+helix. Before training its angles are those of the straight line through the hit, but for the bend of an unweighted
+vote.
 
 Own design; EncReg's head ("Trackformers", arXiv:2407.07179) is one linear layer.
 """
@@ -38,15 +39,18 @@ class HelixHead(nn.Module):
 
         latents: (B, S, width); xyz: (B, S, 3) [mm]; pairs: of the hits
         allowed: (B, S, S) bool, True = the second hit may be asked
-        Returns (B, S, 4). Cost and memory O(S^2).
+        Returns (B, S, 4); but for the learned shifts theta is that of the helix of the answered q/pT from the origin
+        through the hit, cot(theta) = z / s with the transverse path s. Cost and memory O(S^2).
         """
         bend, phi_shift, theta_shift = self.correction(latents).unbind(-1)
         bend = bend + self._vote(latents, pairs, allowed) / SCALE
         x, y, z = xyz.unbind(-1)
         radius = torch.hypot(x, y).clamp(min=SMALL)
-        sine = MAX_SINE * torch.tanh(CURVATURE * SCALE * bend * radius / MAX_SINE)
-        phi = torch.atan2(y, x) + torch.asin(sine) + phi_shift
-        theta = torch.atan2(radius, z) + theta_shift
+        sine = CURVATURE * SCALE * bend * radius  # of half the angle turned
+        path = radius * path_factor(sine.clamp(-MAX_SINE, MAX_SINE))
+        # Saturated softly, so that a too large bend, of which the clamp knows no slope, is still pulled back.
+        phi = torch.atan2(y, x) + torch.asin(MAX_SINE * torch.tanh(sine / MAX_SINE)) + phi_shift
+        theta = torch.atan2(path, z) + theta_shift
         return torch.stack((theta, phi.sin(), phi.cos(), bend), dim=-1)
 
     def _vote(self, latents: Tensor, pairs: Pairs, allowed: Tensor) -> Tensor:
@@ -59,3 +63,14 @@ class HelixHead(nn.Module):
             prior[~allowed.any(dim=-1)] = 0.0  # padding may ask nobody: any finite row will do
         logits = self.query(latents) @ self.key(latents).transpose(1, 2) / WIDTH**0.5 + prior
         return (logits.softmax(dim=-1) * pairs.q_over_pt).sum(dim=-1)
+
+
+def path_factor(sine: Tensor) -> Tensor:
+    """Path along a circle over its chord: asin(sine) / sine, 1 on a straight line.
+
+    sine: (...) of half the angle turned, in (-1, 1). Returns (...).
+    """
+    square = sine * sine
+    small = square < 1e-4  # where the series is exact to 4e-14
+    safe = torch.where(small, 0.5, sine)  # or the slope of the branch that is not taken is NaN at 0
+    return torch.where(small, 1 + square * (1 / 6 + square * (3 / 40)), torch.asin(safe) / safe)
