@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> bool:
     from trackbench.campaign.workers import Clock
     from trackbench.files import write_json
     from trackbench.machine import usable_cpus
-    from trackbench.training.sitting import choose_device
+    from trackbench.trackers.layers.learned import choose_device
 
-    device = choose_device(args.device).type
+    device = choose_device(args.device, "--device")
     torch.set_num_threads(args.threads or (usable_cpus() if device == "cuda" else 1))
     study = read_study(args.config, SCHEMA, args.work, device)
     sizes = TINY if study.config["run"].endswith("tiny") else FULL

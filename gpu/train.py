@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
     """All stages, then the tables."""
     from trackbench.campaign.study import read_study
     from trackbench.campaign.workers import Clock
-    from trackbench.training.sitting import choose_device
+    from trackbench.trackers.layers.learned import choose_device
 
-    choose_device(args.device)  # says at once if there is none
+    choose_device(args.device, "--device")  # says at once if there is none
     study = read_study(args.config, SCHEMA, args.work, args.device)
     study.claim()
     clock = Clock(BEGIN + 60 * args.minutes)

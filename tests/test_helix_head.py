@@ -11,10 +11,10 @@ from trackbench.fitting.helix import helix_points
 from trackbench.geometry.detector import CURVATURE
 from trackbench.trackers.layers.attention import attention
 from trackbench.trackers.layers.batch import Batch
-from trackbench.trackers.layers.helix_head import LEVER, SCALE, HelixHead, path_factor
+from trackbench.trackers.layers.helix_head import LEVER, HelixHead, path_factor
 from trackbench.trackers.layers.masks import AttentionMask
 from trackbench.trackers.layers.network import HitNetwork
-from trackbench.trackers.layers.network_config import MaskConfig, NetworkConfig
+from trackbench.trackers.layers.network_config import PT_SCALE, MaskConfig, NetworkConfig
 from trackbench.trackers.layers.pairs import MAX_Q_OVER_PT, hit_pairs, pair_bias, pair_curvatures
 
 NETWORK = NetworkConfig(
@@ -98,10 +98,10 @@ def test_theta_is_exact_on_a_helix(q_over_pt, cot):
     xyz = torch.tensor(hits)[None]
     head = HelixHead(8).double()
     with torch.no_grad():
-        head.correction.bias[0] = q_over_pt / SCALE  # without partners the vote is 0
+        head.correction.bias[0] = q_over_pt / PT_SCALE  # without partners the vote is 0
     latents = torch.zeros(1, 6, 8, dtype=torch.float64)
     found = head(latents, xyz, hit_pairs(xyz, WIDTH), torch.eye(6, dtype=torch.bool)[None])[0].detach().numpy()
-    np.testing.assert_allclose(found[:, 3], q_over_pt / SCALE)
+    np.testing.assert_allclose(found[:, 3], q_over_pt / PT_SCALE)
     np.testing.assert_allclose(found[:, 0], np.arctan2(1, cot), rtol=1e-12)
     off = np.abs(straight_line(hits)[0] - np.arctan2(1, cot)).max()
     assert (off > 5e-4) == (abs(q_over_pt) >= 1 and cot != 0)

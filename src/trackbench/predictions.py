@@ -42,7 +42,7 @@ def write_predictions(
 
     from trackbench.trackers.layers.weights import load_weights
 
-    device = choose_device(device, "predictions")
+    device = choose_device(device, "device of the predictions")
     network, _ = load_weights(weights, KINDS)
     network = network.to(device)
     writer = None

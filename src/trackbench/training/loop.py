@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from trackbench.errors import TrackbenchError, describe
+from trackbench.trackers.layers.learned import choose_device
 from trackbench.training.checkpoint import RunFolder
 from trackbench.training.config import TrainingConfig
 from trackbench.training.schedule import learning_rate
 from trackbench.training.sitting import (
     Reporter,
     Stop,
-    choose_device,
     device_name,
     prepared_batches,
     reproducible,
@@ -107,7 +107,7 @@ class Trainer:
         self.task, self.config, self.run = task, config, run
         self.train_stream, self.val_stream = train_stream, val_stream
         self.seed = train_stream.seed
-        self.device = choose_device(config.device)
+        self.device = torch.device(choose_device(config.device, "training.device"))
         self.progress = _Progress()
         self.network: nn.Module
         self.optimizer: torch.optim.Optimizer

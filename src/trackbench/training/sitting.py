@@ -13,20 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from trackbench.errors import ConfigError, describe
-
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device for "auto", "cpu" or "cuda". Raises ConfigError for "cuda" where there is none."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        remedy = "use auto or cpu"
-        raise ConfigError(describe("training.device", "value 'cuda'", "a CUDA device that PyTorch can use", remedy))
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
 def device_name(device: torch.device) -> str:

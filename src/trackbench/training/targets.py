@@ -12,12 +12,12 @@ import pandas as pd
 
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
+from trackbench.trackers.layers.network_config import PT_SCALE
 
 KINDS = ("charge", "q_over_pt")
 N_TARGETS = 4
 
-PT_SCALE = 2.5  # the fourth target is q / (2.5 pT), so that pT = 0.4 GeV gives +-1, as far apart as the charges
-CURVATURE_LIMIT = 2.0  # and is clipped here, at pT = 0.2 GeV, or the slowest particles rule the loss
+CURVATURE_LIMIT = 2.0  # q / (PT_SCALE pT) is clipped here, at pT = 0.2 GeV, or the slowest particles rule the loss
 
 
 class Momenta(NamedTuple):

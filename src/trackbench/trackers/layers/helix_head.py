@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from trackbench.geometry.detector import CURVATURE
+from trackbench.trackers.layers.network_config import PT_SCALE
 from trackbench.trackers.layers.pairs import Pairs
 
 WIDTH = 16  # of queries and keys
-SCALE = 2.5  # the output is q / (2.5 pT), as ``training.targets`` has it
 LEVER = 100.0  # [mm]; closer pairs measure the curvature badly
 MAX_SINE = 0.95
 SMALL = 1e-6
@@ -43,10 +43,10 @@ class HelixHead(nn.Module):
         through the hit, cot(theta) = z / s with the transverse path s. Cost and memory O(S^2).
         """
         bend, phi_shift, theta_shift = self.correction(latents).unbind(-1)
-        bend = bend + self._vote(latents, pairs, allowed) / SCALE
+        bend = bend + self._vote(latents, pairs, allowed) / PT_SCALE
         x, y, z = xyz.unbind(-1)
         radius = torch.hypot(x, y).clamp(min=SMALL)
-        sine = CURVATURE * SCALE * bend * radius  # of half the angle turned
+        sine = CURVATURE * PT_SCALE * bend * radius  # of half the angle turned
         path = radius * path_factor(sine.clamp(-MAX_SINE, MAX_SINE))
         # Saturated softly, so that a too large bend, of which the clamp knows no slope, is still pulled back.
         phi = torch.atan2(y, x) + torch.asin(MAX_SINE * torch.tanh(sine / MAX_SINE)) + phi_shift

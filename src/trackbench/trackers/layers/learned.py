@@ -70,7 +70,7 @@ class LearnedTracker(TrackerBase):
     @cached_property
     def device(self) -> str:
         """Device the network runs on: "cpu" or "cuda"."""
-        return choose_device(self.config.device, type(self).__module__.rpartition(".")[2])
+        return choose_device(self.config.device, f"trackers.{type(self).__module__.rpartition('.')[2]}.device")
 
     @cached_property
     def network(self) -> "HitNetwork":
@@ -129,13 +129,15 @@ class LearnedTracker(TrackerBase):
             torch.cuda.synchronize()
 
 
-def choose_device(device: str, tracker: str) -> str:
-    """Resolve "auto"; raises ConfigError for "cuda" where there is none."""
+def choose_device(device: str, where: str) -> str:
+    """Return "cpu" or "cuda" for "auto", "cpu" or "cuda"; where: what it is a setting of.
+
+    Raises ConfigError for "cuda" where there is none.
+    """
     import torch
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        where = f"trackers.{tracker}.device"
         raise ConfigError(describe(where, "value 'cuda', and torch finds no CUDA device", "auto or cpu"))
     if device == "auto":
         return "cuda" if available else "cpu"

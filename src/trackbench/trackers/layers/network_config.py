@@ -9,6 +9,7 @@ MASKS = ("padding", "cluster", "cone", "phi_window", "phi_sector")
 INPUTS = ("xyz", "helix")
 TARGETS = ("none", "charge", "q_over_pt")
 HEADS = ("linear", "helix")
+PT_SCALE = 2.5  # the target "q_over_pt" is q / (2.5 pT): pT = 0.4 GeV gives +-1, as far apart as the charges
 
 
 @dataclass(frozen=True)
