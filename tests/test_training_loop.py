@@ -20,7 +20,7 @@ from trackbench.errors import ConfigError, InputError, TrackbenchError
 from trackbench.training import sitting
 from trackbench.training.checkpoint import HISTORY, STATE, RunFolder
 from trackbench.training.config import TrainingConfig
-from trackbench.training.loop import TIME_COLUMNS
+from trackbench.training.progress import TIME_COLUMNS
 from trackbench.training.schedule import learning_rate
 from trackbench.training.stream import EventStream
 

@@ -45,46 +45,57 @@ def tune(
     each entry of "scan" has settings, value, fake_rate (None without a denominator), and num and den of the value.
     Raises InputError without events, ConfigError for a bad setting or metric.
     """
+    _check_request(name, val_events, metric, max_settings)
+    base, tracker = dict(base_settings or {}), load_module(name).Tracker
+    space = {option: values for option, values in tracker.space_to_tune(base).items() if option not in base}
+    groups = _groups(space, getattr(tracker, "search_groups", ()))
+    limits = _limits([_size(space, group) for group in groups], max_settings)
+
+    def measure(settings: dict) -> dict:
+        return _measure(build(name, settings, seed), settings, val_events, selection, metric)
+
+    scan, best = _search(space, list(zip(groups, limits, strict=True)), base, seed, measure)
+    for option in _on_edge(space, best["settings"]):
+        log.warning("%s: the best %s is at the edge of the values tried", name, option)
+    value = best["value"] or 0.0
+    log.info("%s: %s %.4f with %s, best of %d settings", name, metric, value, best["settings"], len(scan))
+    result = {"tracker": name, "settings": best["settings"], "tried": len(scan)}
+    events = [int(hits.event_id) for hits, _ in val_events]
+    return {**result, "events": events, "metric": metric, "value": best["value"], "scan": scan}
+
+
+def write(path: str | os.PathLike, result: dict) -> None:
+    """Write the result of ``tune`` as JSON, atomically."""
+    write_json(path, result)
+
+
+def _check_request(name: str, val_events: Sequence, metric: str, max_settings: int | None) -> None:
     if not val_events:
         raise InputError(describe(f"tuning of {name}", "no validation events", "at least one"))
     if metric not in METRICS:
         raise ConfigError(describe("metric", f"value {metric!r}", "one of " + ", ".join(METRICS)))
     if max_settings is not None and max_settings < 1:
         raise ConfigError(describe("max_settings", f"value {max_settings}", "at least 1"))
-    base, tracker = dict(base_settings or {}), load_module(name).Tracker
-    space = {option: values for option, values in tracker.space_to_tune(base).items() if option not in base}
-    groups = _groups(space, getattr(tracker, "search_groups", ()))
-    limits = _limits([_size(space, group) for group in groups], max_settings)
+
+
+def _search(
+    space: dict, groups: Sequence[tuple[list[str], int]], base: dict, seed: int, measure: Callable[[dict], dict]
+) -> tuple[list[dict], dict]:
+    """Search one group of options after the other. groups: options and how many settings to try; measure: of settings.
+
+    Returns all that was measured, and the best of it.
+    """
     settings, scan, best = base, [], None
-    for number, (group, limit) in enumerate(zip(groups, limits, strict=True)):
-        best = None
-        for values in _choices(space, group, limit, np.random.default_rng([seed, number])):
-            tried = {**settings, **values}
-            entry = _measure(build(name, tried, seed), tried, val_events, selection, metric)
-            scan.append(entry)
-            if best is None or _rank(entry) > _rank(best):
-                best = entry
+    for number, (group, limit) in enumerate(groups):
+        choices = _choices(space, group, limit, np.random.default_rng([seed, number]))
+        tried = [measure({**settings, **values}) for values in choices]
+        scan += tried
+        best = max(tried, key=_rank)  # the first of equal ones
         settings = best["settings"]
     if best is None:
-        best = _measure(build(name, settings, seed), settings, val_events, selection, metric)
+        best = measure(settings)
         scan.append(best)
-    for option in _on_edge(space, best["settings"]):
-        log.warning("%s: the best %s is at the edge of the values tried", name, option)
-    log.info("%s: %s %.4f with %s, best of %d settings", name, metric, best["value"] or 0.0, settings, len(scan))
-    return {
-        "tracker": name,
-        "settings": best["settings"],
-        "tried": len(scan),
-        "events": [int(hits.event_id) for hits, _ in val_events],
-        "metric": metric,
-        "value": best["value"],
-        "scan": scan,
-    }
-
-
-def write(path: str | os.PathLike, result: dict) -> None:
-    """Write the result of ``tune`` as JSON, atomically."""
-    write_json(path, result)
+    return scan, best
 
 
 def _groups(space: dict, groups: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from trackbench.errors import TrackbenchError, describe
 from trackbench.trackers.layers.learned import choose_device
 from trackbench.training.checkpoint import RunFolder
 from trackbench.training.config import TrainingConfig
+from trackbench.training.progress import Progress
 from trackbench.training.schedule import learning_rate
 from trackbench.training.sitting import (
     Reporter,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Columns of the history that differ from one training to its repetition.
-TIME_COLUMNS = ("events_per_s", "seconds")
 _INITIAL, _STEP, _AUGMENT = 31, 32, 33  # keep streams of random numbers made of the same seed apart
 
 
@@ -63,21 +62,6 @@ class TrainedModel:
     seconds: float
     device: str
     parameters: int
-
-
-@dataclass
-class _Progress:
-    """What changes while training; all of it is in the saved state.
-
-    step: steps done; rows: history; sums: of each quantity since the last row; seconds: all sittings together
-    best: weights of the best validation
-    """
-
-    step: int = 0
-    rows: list[dict] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    best: dict | None = None
 
 
 def train(
@@ -108,7 +92,7 @@ class Trainer:
         self.train_stream, self.val_stream = train_stream, val_stream
         self.seed = train_stream.seed
         self.device = torch.device(choose_device(config.device, "training.device"))
-        self.progress = _Progress()
+        self.progress = Progress()
         self.network: nn.Module
         self.optimizer: torch.optim.Optimizer
 
@@ -120,7 +104,7 @@ class Trainer:
                 self._go_on(stop)
         progress = self.progress
         self.network.load_state_dict(progress.best)
-        best = _best_row(progress.rows)
+        best = progress.best_row
         return TrainedModel(
             network=self.network.cpu().eval(),
             history=pd.DataFrame(progress.rows),
@@ -145,7 +129,7 @@ class Trainer:
         if state is not None:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.progress = _Progress(**state["progress"])
+            self.progress = Progress(**state["progress"])
             self._say_resumed(state["computed_with"])
 
     def _say_resumed(self, before: dict) -> None:
@@ -204,8 +188,8 @@ class Trainer:
         self._require_finite(values, progress.step + 1)
         self.optimizer.step()
         norm = values.pop("gradient norm")
-        self._add({f"train_{name}": value for name, value in values.items()})
-        self._add({"gradient_norm": norm, "steps": 1, "events": n_events, "seconds": time.perf_counter() - begin})
+        progress.add({f"train_{name}": value for name, value in values.items()})
+        progress.add({"gradient_norm": norm, "steps": 1, "events": n_events, "seconds": time.perf_counter() - begin})
         progress.step += 1
 
     def _losses(self, batch) -> dict[str, torch.Tensor]:
@@ -224,11 +208,6 @@ class Trainer:
         remedy = "the last saved state stays; lower training.learning_rate or set training.clip, and train anew"
         raise TrackbenchError(describe("training loss", what, "", remedy))
 
-    def _add(self, values: dict[str, float]) -> None:
-        sums = self.progress.sums
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value
-
     def _must_validate(self) -> bool:
         progress = self.progress
         due = progress.step % self.config.validate_every == 0 or progress.step == self.config.steps
@@ -236,7 +215,7 @@ class Trainer:
 
     def _validate(self, stop: "Stop") -> None:
         """Add a row to the history; nothing if a signal comes meanwhile: the validation is then done on resuming."""
-        sums: dict[str, float] = {}
+        progress, sums = self.progress, {}
         self.network.eval()
         with torch.no_grad():
             for events in self.val_stream.ordered():
@@ -246,30 +225,11 @@ class Trainer:
                 for name, value in zip(terms, torch.stack(list(terms.values())).tolist(), strict=True):
                     sums[name] = sums.get(name, 0.0) + len(events) * value
         means = {name: total / self.val_stream.n_events for name, total in sums.items()}
-        self._require_finite({f"validation {name}": value for name, value in means.items()}, self.progress.step)
-        self.progress.rows.append(self._row(means))
-        self.progress.sums = {}
-        if _best_row(self.progress.rows) is self.progress.rows[-1]:
-            self.progress.best = {
-                name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()
-            }
-
-    def _row(self, validation: dict[str, float]) -> dict[str, float]:
-        progress, sums = self.progress, dict(self.progress.sums)
-        steps, events, seconds = sums.pop("steps"), sums.pop("events"), sums.pop("seconds")
-        means = {name: total / steps for name, total in sums.items()}
-        train = [value for name, value in means.items() if name.startswith("train_")]
-        return {
-            "step": progress.step,
-            "epoch": self.train_stream.epoch(progress.step - 1),
-            "learning_rate": learning_rate(progress.step - 1, self.config),
-            **means,
-            "train_total": sum(train),
-            **{f"val_{name}": value for name, value in validation.items()},
-            "val_total": sum(validation.values()),
-            "events_per_s": events / max(seconds, 1e-9),
-            "seconds": progress.seconds,
-        }
+        self._require_finite({f"validation {name}": value for name, value in means.items()}, progress.step)
+        last = progress.step - 1
+        progress.close_row(self.train_stream.epoch(last), learning_rate(last, self.config), means)
+        if progress.best_row is progress.rows[-1]:
+            progress.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
 
     def _is_done(self) -> bool:
         progress, patience = self.progress, self.config.patience
@@ -277,10 +237,7 @@ class Trainer:
             return False
         if progress.step >= self.config.steps:
             return True
-        since = 0
-        if patience and progress.rows:
-            since = len(progress.rows) - 1 - progress.rows.index(_best_row(progress.rows))
-        return bool(patience) and since >= patience
+        return bool(patience) and progress.rows_since_best >= patience
 
     def _save(self) -> None:
         progress = self.progress
@@ -292,10 +249,6 @@ class Trainer:
             "computed_with": self._computed_with(),
         }
         self.run.save(state, pd.DataFrame(progress.rows).to_csv(index=False, lineterminator="\n"))
-
-
-def _best_row(rows: list[dict]) -> dict:
-    return min(rows, key=lambda row: row["val_total"])  # the first of equal ones
 
 
 def _torch_seed(*numbers: int) -> int:
