@@ -57,7 +57,7 @@ class Config(LearnedConfig):
 
     @property
     def clustering(self) -> dict:
-        """Settings of ``cluster_points``."""
+        """Settings of ``latent_clustering.Clustering``."""
         return {name: getattr(self, name) for name in _SETTINGS}
 
 

@@ -6,6 +6,8 @@ clustering: SlavPsh/transformer, where a hit takes its k - 1 nearest for a fixed
 centre, is one iteration of spherical k-means (Dhillon and Modha, Machine Learning 42 (2001) 143).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from trackbench.errors import ConfigError, InputError, describe
@@ -15,20 +17,10 @@ OUTSIDE = ("together", "unassigned")
 _CHUNK = 4096  # hits compared with all centres at once
 
 
-def cluster_points(
-    points: np.ndarray,
-    method: str,
-    *,
-    min_cluster_size: int = 5,
-    min_samples: int = 2,
-    eps: float = 0.05,
-    similarity: float = 0.9,
-    max_size: int = 0,
-    centre: float = 1.0,
-) -> np.ndarray:
-    """Cluster the hits of one event.
+@dataclass(frozen=True)
+class Clustering:
+    """How ``cluster_points`` clusters.
 
-    points: (n, d) float, latent vector of each hit, sorted by hit_id: of equal choices the first hit is taken
     method: "hdbscan" in Euclidean distance of the vectors as they are; "dbscan_cosine" and "greedy_cosine" in the
         angle between vectors, where one of length 0 has none and stays unassigned
     min_cluster_size: hits a cluster must have, >= 2, for all methods
@@ -39,30 +31,48 @@ def cluster_points(
     max_size: most hits of a cluster, the most similar ones (greedy), 0 = no limit
     centre: below 1, each hit goes to the cluster with the most similar centre in the end, if the cosine is at least
         this, in [-1, 1] (DBSCAN and greedy); clusters may then be smaller than ``min_cluster_size``
+    """
+
+    method: str
+    min_cluster_size: int = 5
+    min_samples: int = 2
+    eps: float = 0.05
+    similarity: float = 0.9
+    max_size: int = 0
+    centre: float = 1.0
+
+    def __post_init__(self):
+        check_settings("clustering", vars(self))
+
+
+def cluster_points(points: np.ndarray, method: str, **settings) -> np.ndarray:
+    """Cluster the hits of one event.
+
+    points: (n, d) float, latent vector of each hit, sorted by hit_id: of equal choices the first hit is taken
+    method, settings: of ``Clustering``
     Returns (n,) int64, 0, 1, ..., -1 = unassigned.
     Raises ConfigError for a wrong setting, InputError for points that are not finite.
     Cost: HDBSCAN and DBSCAN about O(n log n) in few dimensions, greedy O(n^2 d).
     """
-    sizes = {"min_cluster_size": min_cluster_size, "min_samples": min_samples, "max_size": max_size}
-    check_settings("clustering", {"method": method, "eps": eps, "similarity": similarity, "centre": centre, **sizes})
+    how = Clustering(method, **settings)
     points = np.ascontiguousarray(points, dtype=np.float64)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise InputError(describe("latent vectors", f"shape {points.shape}, or not finite", "(n, d) finite numbers"))
-    if len(points) < min_cluster_size:
+    if len(points) < how.min_cluster_size:
         return np.full(len(points), -1, dtype=np.int64)
-    if method == "hdbscan":
-        return _hdbscan(points, min_cluster_size, min_samples)
+    if how.method == "hdbscan":
+        return _hdbscan(points, how.min_cluster_size, how.min_samples)
     labels = np.full(len(points), -1, dtype=np.int64)
     length = np.linalg.norm(points, axis=1)
     pointing = length > 0
     unit = np.ascontiguousarray(points[pointing] / length[pointing, None])
-    if method == "dbscan_cosine":
-        found = _dbscan(unit, eps, min_cluster_size, min_samples)
+    if how.method == "dbscan_cosine":
+        found = _dbscan(unit, how.eps, how.min_cluster_size, how.min_samples)
     else:
         from trackbench.trackers.layers.latent_kernels import greedy
 
-        found = greedy(unit, float(similarity), min_cluster_size, max_size)
-    labels[pointing] = nearest_centre(unit, found, centre) if centre < 1 else found
+        found = greedy(unit, float(how.similarity), how.min_cluster_size, how.max_size)
+    labels[pointing] = nearest_centre(unit, found, how.centre) if how.centre < 1 else found
     return labels
 
 
@@ -121,7 +131,7 @@ def cluster_within(
 
 
 def check_settings(where: str, settings: dict) -> None:
-    """Raise ConfigError for values that ``cluster_points`` refuses. where: what they are settings of."""
+    """Raise ConfigError for values that ``Clustering`` refuses. where: what they are settings of."""
     good = {
         "method": (lambda value: value in METHODS, "one of " + ", ".join(METHODS)),
         "min_cluster_size": (lambda value: value >= 2, ">= 2"),
