@@ -53,7 +53,12 @@ def check(path=None, value=None, remove=False):
 def test_defaults_of_entries_are_filled_in():
     complete = check()
     assert complete["subevents"]["sets"]["10-50"] == {"length": 700, "draws": 5, "mode": "random"}
-    assert complete["subevents"]["trackers"]["hit_angles"] == {"tracker": None, "model": None, "settings": {}}
+    assert complete["subevents"]["trackers"]["hit_angles"] == {
+        "tracker": None,
+        "model": None,
+        "settings": {},
+        "overrides": {},
+    }
     assert complete["models"]["embedding"]["overrides"] == {}
 
 

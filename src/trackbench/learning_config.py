@@ -39,7 +39,8 @@ def find_row(config: Mapping, name: str, set_name: str) -> Row:
     base, _, other = name.partition("@")
     entry = config["subevents"]["trackers"][base]
     trained_on = (other or set_name) if entry["model"] else None
-    return Row(entry["tracker"] or base, dict(entry["settings"]), entry["model"], trained_on)
+    settings = {**entry["settings"], **entry["overrides"].get(other or set_name, {})}
+    return Row(entry["tracker"] or base, settings, entry["model"], trained_on)
 
 
 def rows_of_set(config: Mapping, set_name: str) -> list[str]:
@@ -63,6 +64,19 @@ def model_settings(config: Mapping, model: str, set_name: str) -> dict[str, dict
     entry = config["models"][model]
     changes = entry["overrides"].get(set_name, {})
     return {block: {**entry[block], **changes.get(block, {})} for block in ("network", "loss", "training")}
+
+
+def class_bins(config: Mapping) -> list[tuple[int, int, int]]:
+    """Numbers of bins (n_phi, n_theta, n_p) of every classifier that is trained."""
+    from trackbench.training.config import LossConfig
+
+    bins = {}
+    for name, model in config["models"].items():
+        if model["task"] in ("enccla", "joint"):
+            for set_name in model["sets"]:
+                loss = LossConfig(**model_settings(config, name, set_name)["loss"])
+                bins[(loss.n_phi, loss.n_theta, loss.n_p)] = None
+    return list(bins)
 
 
 def check_learning(config: Mapping) -> None:
@@ -114,7 +128,10 @@ def _check_model(config: Mapping, name: str) -> None:
 def _check_row(config: Mapping, name: str) -> None:
     where, entry = f"subevents.trackers.{name}", config["subevents"]["trackers"][name]
     tracker = entry["tracker"] or name
-    build_config(tracker, entry["settings"])
+    for set_name in entry["overrides"]:
+        _choice(f"{where}.overrides", set_name, config["subevents"]["sets"])
+    for settings in (entry["settings"], *entry["overrides"].values()):
+        build_config(tracker, settings)
     needs_model = hasattr(load_module(tracker).Config, "checkpoint")
     if entry["model"] is not None:
         _choice(f"{where}.model", entry["model"], config["models"])

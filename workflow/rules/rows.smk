@@ -1,6 +1,8 @@
 # Helpers of the rules on sub-events of few tracks: rows, their weights and settings, files of the studies.
 from trackbench.learning_config import (
+    FLOOR,
     Row,
+    class_bins,
     find_row,
     matrix_rows,
     model_settings,
@@ -9,12 +11,14 @@ from trackbench.learning_config import (
 )
 
 SETS = list(SUBEVENTS["sets"])
+# What true targets and true classes give: the published binnings, and those of the classifiers that are trained.
 CEILINGS = [
     "true_targets",
     "true_targets_q_over_pt",
-    "true_classes_5400",
-    "true_classes_1350",
-    "true_classes_450",
+    *dict.fromkeys(
+        f"true_classes_{n_phi}x{n_theta}x{n_p}"
+        for n_phi, n_theta, n_p in [(30, 30, 3), (15, 15, 3), *class_bins(config)]
+    ),
 ]
 # (model, set) of every network that is trained
 TRAINED = [
@@ -29,9 +33,11 @@ SUBEVENT_SELECTION = {
     "min_layers": 1,
     "layer_rule": "hits",
 }
-FLOOR = "hit_angles"
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
+LATENCY_EVENTS = 20  # parents whose tracks are drawn
+LATENCY_LIMIT_S = 60  # a call that takes longer is the last of its row
+PREDICTED_EVENTS = 500  # of the maps and residuals
 DECOMPOSITION = SUBEVENTS["decomposition"]
 
 
@@ -81,12 +87,32 @@ def row_tuned(wildcards):
 
     They are tuned on the set the weights were trained on, not on the one that is tested.
     """
-    row = row_of(wildcards)
+    return tuned_file(wildcards.tracker, row_of(wildcards), set_of(wildcards))
+
+
+def tuned_file(name, row, set_name):
+    """The same for a row given by name; set_name: of the tuning if the row has no weights."""
     events = min(SUBEVENTS["tuning"]["events"], SUBEVENTS["parents"]["events"]["val"])
-    if not events or not load_module(row.tracker).Tracker.search_space:
+    tracker = load_module(row.tracker).Tracker
+    space = tracker.space_to_tune(row.settings).keys() - row.settings.keys()
+    if not events or not space:
         return []
-    name, _, other = wildcards.tracker.partition("@")
-    return f"results/{RUN}/tuned/{sample_of(other or set_of(wildcards))}/{name}.json"
+    sample = sample_of(row.trained_on or set_name)
+    return f"results/{RUN}/tuned/{sample}/{name.partition('@')[0]}.json"
+
+
+def gpus(model, trained_on):
+    """GPUs of a job that uses a network: 1 if the model asks for CUDA."""
+    if not model:
+        return 0
+    training = model_settings(config, model, trained_on)["training"]
+    return int(training.get("device", "auto") == "cuda")
+
+
+def row_gpus(wildcards):
+    """GPUs of a job that runs a row."""
+    row = row_of(wildcards)
+    return gpus(row.model, row.trained_on)
 
 
 def row_modules(row):
@@ -170,35 +196,40 @@ def sets_with_predictions():
     return [name for name in SETS if wanted and predicted_rows(name) == wanted]
 
 
+def timed_row(name, set_name=None):
+    """Row of a name: weights of the set it names, else of ``set_name`` or of the first its model is trained on."""
+    entry = SUBEVENTS["trackers"][name.partition("@")[0]]
+    sets = config["models"][entry["model"]]["sets"] if entry["model"] else []
+    default = set_name if set_name in sets or not sets else sets[0]
+    return find_row(config, name, default or SETS[0])
+
+
+def row_inputs(name, row, set_name):
+    """Inputs of a study that runs a row: its weights and its tuned settings."""
+    weights = weights_file(row.model, row.trained_on) if row.model else []
+    return {"weights": weights, "tuned": tuned_file(name, row, set_name)}
+
+
 def latency_row(wildcards):
-    """Row that is timed against the number of tracks, with the weights of its set or of the first one."""
+    """Row that is timed against the number of tracks."""
     return timed_row(wildcards.tracker)
 
 
-def timed_row(name):
-    """Row of a name without a test set: weights of the set it names, else of the first its model is trained on."""
-    entry = SUBEVENTS["trackers"][name.partition("@")[0]]
-    default = config["models"][entry["model"]]["sets"][0] if entry["model"] else ""
-    return find_row(config, name, default)
-
-
-def latency_weights(wildcards):
-    """Weights of the row that is timed, or nothing."""
-    row = latency_row(wildcards)
-    return weights_file(row.model, row.trained_on) if row.model else []
-
-
-def latency_settings(wildcards):
-    """Settings of the row that is timed."""
-    row = latency_row(wildcards)
-    weights = latency_weights(wildcards)
-    return {**row.settings, "checkpoint": weights} if weights else row.settings
+def latency_inputs(wildcards):
+    """Its weights and tuned settings."""
+    return row_inputs(wildcards.tracker, latency_row(wildcards), SETS[0])
 
 
 def decomposition_row():
     """Row that is run in phi sectors; an empty one if the study is off."""
     name = DECOMPOSITION["tracker"]
-    return timed_row(name) if name else Row("", {}, None, None)
+    return timed_row(name, DECOMPOSITION["set"]) if name else Row("", {}, None, None)
+
+
+def decomposition_inputs():
+    """Its weights and tuned settings."""
+    name = DECOMPOSITION["tracker"]
+    return row_inputs(name, decomposition_row(), DECOMPOSITION["set"]) if name else {}
 
 
 def decomposition_name():
@@ -209,12 +240,6 @@ def decomposition_name():
     name = DECOMPOSITION["tracker"].partition("@")[0]
     label = row_label(name, row.trained_on)
     return f"{name} ({label + ', ' if label else ''}trained on {row.trained_on})"
-
-
-def decomposition_weights():
-    """Weights of that row, or nothing."""
-    row = decomposition_row()
-    return weights_file(row.model, row.trained_on) if row.model else []
 
 
 def decomposition_digest():

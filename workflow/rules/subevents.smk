@@ -81,6 +81,10 @@ use rule tune as tune_subevents with:
         "results/{run}/benchmarks/tune/{sample}-{tracker}.tsv"
     wildcard_constraints:
         sample=SET_SAMPLE,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=row_gpus,
     params:
         code=row_digest("tune.py"),
         tracker=lambda wildcards: row_of(wildcards).tracker,
@@ -102,6 +106,10 @@ use rule reconstruct as reconstruct_subevents with:
     wildcard_constraints:
         sample=SET_SAMPLE,
         tracker=ROWS,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=row_gpus,
     params:
         code=row_digest("reconstruct.py"),
         tracker=lambda wildcards: row_of(wildcards).tracker,

@@ -177,11 +177,12 @@ rule predictions:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        gpu=row_gpus,
         mem_mb=4000,
         runtime=60,
     params:
         code=digest("predictions.py"),
-        events=500,
+        events=PREDICTED_EVENTS,
     message:
         "Network outputs of {wildcards.tracker} on {wildcards.sample}"
     script:
@@ -247,6 +248,7 @@ rule plot_parameters:
 rule label_noise:
     input:
         index="results/{run}/prepared/tracks-{set}/index.csv",
+        manifest="results/{run}/prepared/tracks-{set}/manifest.json",
     output:
         csv="results/{run}/tables/label_noise_{set}.csv",
     log:
@@ -344,8 +346,8 @@ rule plot_training:
 
 rule track_latency:
     input:
+        unpack(latency_inputs),
         index="results/{run}/prepared/parents/index.csv",
-        weights=latency_weights,
     output:
         timing="results/{run}/tracks/latency/{tracker}-timing.csv",
     log:
@@ -358,6 +360,9 @@ rule track_latency:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        gpu=lambda wildcards: gpus(
+            latency_row(wildcards).model, latency_row(wildcards).trained_on
+        ),
         mem_mb=16000,
         runtime=120,
     params:
@@ -365,11 +370,11 @@ rule track_latency:
             "track_latency.py", *row_modules(latency_row(wildcards))
         ),
         tracker=lambda wildcards: latency_row(wildcards).tracker,
-        settings=latency_settings,
+        settings=lambda wildcards: latency_row(wildcards).settings,
         tracks=SUBEVENTS["latency"]["tracks"],
         calls=SUBEVENTS["latency"]["calls"],
-        limit_s=60,
-        events=20,
+        limit_s=LATENCY_LIMIT_S,
+        events=LATENCY_EVENTS,
         devices=["cpu", "cuda"],
         seed=config["seed"],
     message:
@@ -420,9 +425,9 @@ rule plot_track_latency:
 
 rule decomposition:
     input:
+        **decomposition_inputs(),
         index=f"results/{{run}}/prepared/tracks-{SUBEVENTS['decomposition']['set']}/index.csv",
         manifest=f"results/{{run}}/prepared/tracks-{SUBEVENTS['decomposition']['set']}/manifest.json",
-        weights=decomposition_weights(),
     output:
         csv=report(
             "results/{run}/tables/decomposition.csv",
@@ -453,6 +458,7 @@ rule decomposition:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        gpu=gpus(decomposition_row().model, decomposition_row().trained_on),
         mem_mb=8000,
         runtime=120,
     params:
@@ -475,6 +481,7 @@ rule decomposition:
 rule masks:
     input:
         index=f"results/{{run}}/prepared/tracks-{SUBEVENTS['masks']['set']}/index.csv",
+        manifest=f"results/{{run}}/prepared/tracks-{SUBEVENTS['masks']['set']}/manifest.json",
     output:
         csv=report(
             "results/{run}/tables/masks.csv",
@@ -497,6 +504,7 @@ rule masks:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        gpu=max((gpus(*trained) for trained in TRAINED), default=0),
         mem_mb=16000,
         runtime=120,
     params:

@@ -21,6 +21,7 @@ rule train:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        gpu=lambda wildcards: gpus(wildcards.model, wildcards.set),
         mem_mb=8000,
         runtime=1440,
     params:

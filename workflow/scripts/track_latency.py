@@ -11,6 +11,7 @@ THREADS = 1  # of the tracker, whatever the job reserves to be undisturbed
 
 
 def main(inputs, out, row, params):
+    import json
     from itertools import islice
 
     from trackbench.data.shards import read_events
@@ -19,7 +20,11 @@ def main(inputs, out, row, params):
 
     events = list(islice(read_events(inputs.index, "test"), params.events))
     plan = LatencyPlan(tuple(params.tracks), params.calls, limit_s=params.limit_s, seed=params.seed)
-    timing = time_on_devices(params.tracker, params.settings, events, plan, params.devices)
+    tuned, weights = inputs.get("tuned"), inputs.get("weights")
+    settings = json.loads(Path(tuned).read_text(encoding="utf-8"))["settings"] if tuned else dict(params.settings)
+    if weights:
+        settings["checkpoint"] = str(weights)
+    timing = time_on_devices(params.tracker, settings, events, plan, params.devices)
     write_text(out.timing, timing.assign(row=row).to_csv(index=False))
 
 

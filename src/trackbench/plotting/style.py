@@ -80,9 +80,9 @@ ROW_STYLES = {
     "encreg_q_over_pt": TrackerStyle("#3f90da", "<"),
     "true_targets": TrackerStyle("#656364", "^"),
     "true_targets_q_over_pt": TrackerStyle("#656364", "v"),
-    "true_classes_5400": TrackerStyle("#000000", "s"),
-    "true_classes_1350": TrackerStyle("#000000", "P"),
-    "true_classes_450": TrackerStyle("#000000", "X"),
+    "true_classes_30x30x3": TrackerStyle("#000000", "s"),
+    "true_classes_15x15x3": TrackerStyle("#000000", "P"),
+    "true_classes_15x5x3": TrackerStyle("#000000", "X"),
 }
 _FALLBACK_MARKERS = ("8", "H", "o", "s", "^", "D", "v")
 
