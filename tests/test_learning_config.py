@@ -4,12 +4,23 @@ import copy
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trackbench.config import check_config, read_schema
 from trackbench.errors import ConfigError
-from trackbench.learning_config import Row, find_row, matrix_rows, model_settings, rows_of_set, set_range
+from trackbench.learning_config import (
+    Row,
+    class_bins,
+    find_row,
+    matrix_rows,
+    model_settings,
+    n_gpus,
+    rows_of_set,
+    set_range,
+)
 
-SCHEMA = read_schema(Path(__file__).resolve().parents[1] / "workflow/schemas/config.schema.yaml")
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
 BASE = {
     "run": "x",
     "trackers": {"dbscan": {}},
@@ -126,3 +137,30 @@ def test_mistakes_are_one_clear_sentence(path, value, words):
 def test_the_floor_must_be_there():
     with pytest.raises(ConfigError, match=r"config key subevents\.trackers: no row 'hit_angles', expected"):
         check(["subevents", "trackers", "hit_angles"], remove=True)
+
+
+def test_jobs_of_a_model_for_cuda_ask_for_a_gpu():
+    config = check(["models", "small", "overrides", "50-100", "training"], {"device": "cuda"})
+    assert n_gpus(config, "small", "50-100") == 1
+    assert n_gpus(config, "small", "10-50") == n_gpus(config, None, "10-50") == 0
+    paper = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    complete = check_config(paper, SCHEMA)
+    trained = [(name, on) for name, model in complete["models"].items() for on in model["sets"]]
+    assert len(trained) == 15 and all(n_gpus(complete, *pair) == 1 for pair in trained)
+    for rules in ("train", "subevents", "trackformers"):
+        assert "gpu=" in (ROOT / f"workflow/rules/{rules}.smk").read_text()
+
+
+def test_rows_can_have_settings_for_one_set():
+    config = check(["subevents", "trackers", "encreg", "overrides"], {"50-100": {"min_samples": 3}})
+    assert find_row(config, "encreg", "10-50").settings == {"min_cluster_size": 4}
+    assert find_row(config, "encreg@50-100", "10-50").settings == {"min_cluster_size": 4, "min_samples": 3}
+    with pytest.raises(ConfigError, match="min_sample"):
+        check(["subevents", "trackers", "encreg", "overrides"], {"50-100": {"min_sample": 3}})
+
+
+def test_class_ceilings_follow_the_classifiers():
+    classifier = {"task": "enccla", "sets": ["10-50"], "network": {"targets": "none", "classes": 30}}
+    config = check(["models", "classes"], {**classifier, "loss": {"n_phi": 5, "n_theta": 3, "n_p": 1}})
+    assert class_bins(config) == [(5, 3, 1)]
+    assert class_bins(check()) == []

@@ -112,6 +112,43 @@ def test_table_of_effects(smoke):
     assert "helix_finder" in (smoke / "results/smoke/tables/effects.md").read_text()
 
 
+def test_sub_events_are_split_by_parent_and_hold_no_noise(smoke):
+    prepared = smoke / "results/smoke/prepared"
+    parents = pd.read_csv(prepared / "parents/index.csv").set_index("event_id")["split"]
+    for name in ("tracks-3-6", "tracks-6-12"):
+        index = pd.read_csv(prepared / name / "index.csv")
+        assert (index["split"] == parents.loc[index["event_id"] // 1000].to_numpy()).all()
+        hits = pd.concat(map(pd.read_parquet, sorted((prepared / name).glob("*-hits.parquet"))))
+        assert (hits["particle_id"] > 0).all()
+        low, high = map(int, name.split("-")[1:])
+        assert hits.groupby("event_id")["particle_id"].nunique().between(low, high).all()
+
+
+def test_table_of_the_first_phase_has_floor_ceilings_and_labels(smoke):
+    table = pd.read_csv(smoke / "results/smoke/tables/trackformers.csv")
+    for name in ("3-6", "6-12"):
+        kinds = table[table["set"] == name].groupby("kind")["row"].unique()
+        assert list(kinds["floor"]) == ["hit_angles"]
+        assert {"true_targets", "true_classes_30x30x3", "true_classes_3x3x1"} <= set(kinds["ceiling"])
+    trained = set(table.loc[(table["set"] == "3-6") & (table["kind"] == "trained"), "row"])
+    assert trained == {"encreg", "enccla", "joint", "contrastive"}
+    assert (table.loc[table["kind"] == "trained", "label"] == "smoke test").all()
+    text = (smoke / "results/smoke/tables/trackformers.md").read_text()
+    assert "simulated" in text and "smoke test" in text
+    for name in ("matrix", "decomposition", "masks"):
+        assert "simulated" in (smoke / f"results/smoke/tables/{name}.md").read_text().lower()
+
+
+def test_trained_models_leave_weights_history_and_no_state(smoke):
+    models = smoke / "results/smoke/models"
+    names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
+    assert names == ["contrastive/3-6.pt", "enccla/3-6.pt", "encreg/3-6.pt", "encreg/6-12.pt", "joint/3-6.pt"]
+    facts = json.loads((models / "encreg/3-6-facts.json").read_text())
+    assert (facts["steps"], facts["label"], facts["length"]) == (20, "smoke test", 300)
+    history = pd.read_csv(models / "encreg/3-6-history.csv")
+    assert history["step"].tolist() == [5, 10, 15, 20]
+
+
 def test_a_finished_run_has_nothing_left_to_do(smoke):
     assert planned_rules(smoke) == set()
 
@@ -122,6 +159,12 @@ PLOTS = {f"plot_{name}" for name in ("overview", "rates", "attention", "latency"
 PICTURES = {"plot_projection", "plot_display", "validate_simulation"}
 FITTED = {"plot_display", "plot_residuals"}  # of helix_finder, the reference
 UNTUNED = {"tune", "surfaces", "plot_attention"}
+FEW_PLOTS = {f"plot_{name}" for name in ("fit_accuracy", "label_noise", "masks", "matrix", "parameters")}
+FEW_PLOTS |= {"plot_track_latency", "plot_training", "decomposition"}
+FEW_ROW = {"reconstruct_subevents", "evaluate_subevents", "plot_fit_accuracy", "trackformers_table"}  # not tuned
+TIMED_ROW = {"tune_subevents", "track_latency", "plot_track_latency", "decomposition"}  # of contrastive
+TRAINED = {"train", "predictions", "reconstruct_transfer", "plot_matrix", "plot_parameters", "plot_training"}
+FEW_SCORED = {"ceilings", "label_noise", "plot_label_noise", "plot_matrix", "plot_parameters"} | FEW_ROW | TIMED_ROW
 RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfaces"}
 
 
@@ -129,16 +172,20 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
     ("module", "rerun"),
     [
         ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}),
-        ("plotting/style.mplstyle", PLOTS | PICTURES | {"plot_effects", "plot_residuals"}),
+        ("plotting/style.mplstyle", PLOTS | PICTURES | FEW_PLOTS | {"plot_effects", "plot_residuals"}),
         ("evaluation/score.py", set()),  # only the command and users call it
-        ("evaluation/matching.py", (RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED),
+        ("evaluation/matching.py", ((RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED) | FEW_SCORED),
         ("evaluation/effects.py", {"effects", "plot_effects"}),
         ("plotting/effects.py", {"plot_effects"}),
-        ("evaluation/summary.py", {"tables", "plot_overview"}),
+        ("evaluation/summary.py", {"tables", "plot_overview", "trackformers_table", "plot_matrix", "plot_parameters"}),
         ("trackers/grid_window.py", RUNS | PLOTS),
         ("trackers/helix_hash.py", (RUNS | PLOTS) - UNTUNED),
-        ("trackers/helix_finder.py", (RUNS | PLOTS | EFFECTS | FITTED) - UNTUNED),
-        ("fitting/gls.py", (RUNS | PLOTS | EFFECTS | FITTED) - UNTUNED),
+        ("trackers/helix_finder.py", (RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED),
+        ("fitting/gls.py", (RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED),
+        ("training/loop.py", FEW_ROW | TIMED_ROW | TRAINED),
+        ("trackers/layers/pairs.py", FEW_ROW | TIMED_ROW | TRAINED),
+        ("trackers/latent.py", FEW_ROW | TIMED_ROW),
+        ("trackers/encreg.py", FEW_ROW | {"reconstruct_transfer", "plot_matrix"}),
         ("simulation/validation.py", {"validate_simulation"}),
     ],
 )
@@ -186,7 +233,19 @@ def test_paper_configuration_plans(tmp_path):
     copy_tree(tmp_path)
     done = snakemake(tmp_path, "--dry-run", config="config/paper.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Download train_2.zip from Kaggle" in done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    assert "Download train_2.zip from Kaggle" in text
+    planned = set(re.findall(r"Train (\w+) on ([0-9-]+) tracks", text))
+    sets = ("10-50", "50-100", "200-500")
+    models = ("encreg", "encreg_helix", "enccla", "joint", "contrastive")
+    assert planned == {(model, name) for model in models for name in sets}
+
+
+def test_paper_configuration_plans_on_slurm(tmp_path):
+    copy_tree(tmp_path)
+    done = snakemake(tmp_path, "--dry-run", "--profile", "profiles/slurm", config="config/paper.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"^train +15$", done.stdout + done.stderr, re.MULTILINE)
 
 
 UNUSUAL = """

@@ -66,6 +66,11 @@ def model_settings(config: Mapping, model: str, set_name: str) -> dict[str, dict
     return {block: {**entry[block], **changes.get(block, {})} for block in ("network", "loss", "training")}
 
 
+def n_gpus(config: Mapping, model: str | None, set_name: str) -> int:
+    """GPUs of a job that uses the network of ``model`` trained on a set: 1 if the model asks for CUDA."""
+    return int(bool(model) and model_settings(config, model, set_name)["training"].get("device") == "cuda")
+
+
 def class_bins(config: Mapping) -> list[tuple[int, int, int]]:
     """Numbers of bins (n_phi, n_theta, n_p) of every classifier that is trained."""
     from trackbench.training.config import LossConfig

@@ -6,6 +6,7 @@ from trackbench.learning_config import (
     find_row,
     matrix_rows,
     model_settings,
+    n_gpus,
     rows_of_set,
     set_range,
 )
@@ -102,11 +103,8 @@ def tuned_file(name, row, set_name):
 
 
 def gpus(model, trained_on):
-    """GPUs of a job that uses a network: 1 if the model asks for CUDA."""
-    if not model:
-        return 0
-    training = model_settings(config, model, trained_on)["training"]
-    return int(training.get("device", "auto") == "cuda")
+    """GPUs of a job that uses a network, if any."""
+    return n_gpus(config, model, trained_on)
 
 
 def row_gpus(wildcards):
