@@ -28,7 +28,7 @@ demo: $(STAMP)  ## run the whole default workflow on simulated events
 	$(BIN)/snakemake --cores $(CORES)
 	@echo "Open results/demo/report.html; tables are in results/demo/tables, figures in results/demo/figures"
 
-smoke: $(STAMP)  ## the same workflow in under two minutes, on tiny events
+smoke: $(STAMP)  ## the same workflow in about four minutes, on tiny events
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 	@echo "Open results/smoke/report.html; tables are in results/smoke/tables, figures in results/smoke/figures"
 
