@@ -32,6 +32,9 @@ KINDS = {
     "summary": "comparison",
     "surfaces": "surfaces",
 }
+FEW_TRACKS = ("decomposition", "fit_accuracy", "label_noise", "masks", "matrix", "parameters", "track_latency")
+FEW_TRACKS += ("trackformers", "training")
+KINDS |= dict.fromkeys(FEW_TRACKS, "subevents")
 WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "surfaces")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
@@ -65,7 +68,7 @@ def test_every_caption_and_every_rule_is_covered():
         assert not uses_interval or 'interval=config["evaluation"]["interval"]' in block
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation"}))
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation", *FEW_TRACKS}))
 @pytest.mark.parametrize(
     ("data", "present", "absent"),
     [
@@ -177,3 +180,16 @@ def test_reconstruction_of_whole_events_needs_no_words():
 def test_unknown_kind():
     with pytest.raises(KeyError, match="tables"):
         about("tables", complete())
+
+
+@pytest.mark.parametrize("name", FEW_TRACKS)
+def test_captions_of_few_tracks_name_sets_parents_and_labels(name):
+    parents = {"events": {"train": 7, "val": 2, "test": 3}, "simulate": {"pileup": 60, "hard_process": "none"}}
+    subevents = {"parents": parents, "sets": {"10-50": {"length": 700}, "50-100": {"length": 1200}}}
+    models = {"one": {"task": "encreg", "sets": ["10-50"], "training": {"label": "demo"}}}
+    text = render(name, complete(subevents=subevents, models=models))
+    assert "Sub-events of 10-50, 50-100 tracks cut from 7 training, 2 validation and 3 test parents" in text
+    assert "60 pile-up, no hard process" in text and "noise removed by truth" in text
+    assert "networks labelled demo are not trained to the end" in text.replace("Networks", "networks")
+    kaggle = render(name, complete({"source": "kaggle"}, subevents=subevents))
+    assert "simulated, TrackML-like" not in kaggle and "labelled" not in kaggle
