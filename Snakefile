@@ -40,6 +40,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/effects.smk"
 include: "workflow/rules/subevents.smk"
 include: "workflow/rules/trackformers.smk"
+include: "workflow/rules/studies.smk"
 include: "workflow/rules/plot.smk"
 
 
