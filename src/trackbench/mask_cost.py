@@ -52,12 +52,10 @@ class CostPlan:
         _require("device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
 
     def resolved_device(self) -> str:
-        """The device used: "cuda" or "cpu"."""
-        import torch
+        """The device used: "cuda" or "cpu". Raises ConfigError for "cuda" where there is none."""
+        from trackbench.trackers.layers.learned import choose_device
 
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return choose_device(self.device, "masks.device")
 
     def backends_for(self, config: MaskConfig, n_hits: int) -> list[str]:
         """Backends that can compute a mask of an event."""

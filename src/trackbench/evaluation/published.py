@@ -1,6 +1,7 @@
 """Published numbers, to be shown beside measured ones: always marked as quoted, with their selection."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,20 +21,32 @@ def read_published(path: str | os.PathLike) -> pd.DataFrame:
     Returns the columns of ``PUBLISHED_COLUMNS`` with ``value`` converted: fractions, ms, MB.
     Raises InputError for a missing column, an unknown unit, or a row without number, selection or source.
     """
+    frame, value = read_quoted(path, PUBLISHED_COLUMNS, ("tracker", "metric", "selection", "source"))
+    refuse_rows(path, frame, ~frame["unit"].isin(_FACTORS).to_numpy(bool), "unit", "one of " + ", ".join(_FACTORS))
+    factor = frame["unit"].map(_FACTORS).to_numpy(np.float64)
+    return frame[list(PUBLISHED_COLUMNS)].assign(value=value * factor)
+
+
+def read_quoted(
+    path: str | os.PathLike, columns: Sequence[str], needed: Sequence[str]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Read a csv file of quoted numbers as text.
+
+    columns: that must be there, "value" among them; needed: those that must not be empty
+    Returns the table and its values as numbers, (n_rows,) float. Raises InputError with the line that is wrong.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(describe(path, "cannot be read", "a csv file")) from error
-    missing = [name for name in PUBLISHED_COLUMNS if name not in frame]
+    missing = [name for name in columns if name not in frame]
     if missing:
-        raise InputError(describe(path, f"no column {missing[0]}", "columns " + ", ".join(PUBLISHED_COLUMNS)))
+        raise InputError(describe(path, f"no column {missing[0]}", "columns " + ", ".join(columns)))
     value = pd.to_numeric(frame["value"], errors="coerce").to_numpy(np.float64)
-    _refuse(path, frame, np.isnan(value), "value", "a number")
-    _refuse(path, frame, ~frame["unit"].isin(_FACTORS).to_numpy(bool), "unit", "one of " + ", ".join(_FACTORS))
-    for name in ("tracker", "metric", "selection", "source"):
-        _refuse(path, frame, (frame[name].str.strip() == "").to_numpy(bool), name, "some text")
-    factor = frame["unit"].map(_FACTORS).to_numpy(np.float64)
-    return frame[list(PUBLISHED_COLUMNS)].assign(value=value * factor)
+    refuse_rows(path, frame, np.isnan(value), "value", "a number")
+    for name in needed:
+        refuse_rows(path, frame, (frame[name].str.strip() == "").to_numpy(bool), name, "some text")
+    return frame, value
 
 
 def quoted_rows(published: pd.DataFrame, definition_version: str = "published") -> pd.DataFrame:
@@ -56,7 +69,8 @@ def is_quoted(table: pd.DataFrame) -> np.ndarray:
     return table["source"].astype(str).str.startswith(QUOTED).to_numpy(bool)
 
 
-def _refuse(path, frame: pd.DataFrame, bad: np.ndarray, name: str, expected: str) -> None:
+def refuse_rows(path, frame: pd.DataFrame, bad: np.ndarray, name: str, expected: str) -> None:
+    """Raise InputError for the first row with ``bad``, a (n_rows,) bool, naming its value in column ``name``."""
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(describe(f"{path} line {row + 2}", f"{name} {frame[name].iloc[row]!r}", expected))
