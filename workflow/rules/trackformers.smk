@@ -40,7 +40,7 @@ rule trackformers_table:
             for row in FIRST_PHASE
             for path in evaluated_files(row["set"], row["row"], row["kind"])
         ],
-        manifest="results/{run}/prepared/tracks-" + (SETS or [""])[0] + "/manifest.json",
+        manifest=f"results/{{run}}/prepared/tracks-{FIRST_SET}/manifest.json",
         published="config/published_trackformers.csv",
     output:
         csv=report(
@@ -86,7 +86,7 @@ rule plot_matrix:
             f"results/{RUN}/metrics/tracks-{row['set']}/{row['file']}-counts.csv"
             for row in MATRIX
         ],
-        manifest="results/{run}/prepared/tracks-" + (SETS or [""])[0] + "/manifest.json",
+        manifest=f"results/{{run}}/prepared/tracks-{FIRST_SET}/manifest.json",
         published="config/published_trackformers.csv",
     output:
         pdf="results/{run}/figures/matrix.pdf",
@@ -255,7 +255,7 @@ rule plot_training:
             f"results/{RUN}/models/{model}/{name}-facts.json"
             for model, name in TRAINED
         ],
-        manifest="results/{run}/prepared/tracks-" + (SETS or [""])[0] + "/manifest.json",
+        manifest=f"results/{{run}}/prepared/tracks-{FIRST_SET}/manifest.json",
     output:
         pdf="results/{run}/figures/training.pdf",
         png=report(
