@@ -12,7 +12,9 @@ from trackbench.learning_config import (
 )
 
 SETS = list(SUBEVENTS["sets"])
-FIRST_SET = SETS[0] if SETS else "none"  # whose manifest names the data of figures about several sets
+FIRST_SET = (
+    SETS[0] if SETS else "none"
+)  # whose manifest names the data of figures about several sets
 # What true targets and true classes give: the published binnings, and those of the classifiers that are trained.
 CEILINGS = [
     "true_targets",
