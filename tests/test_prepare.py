@@ -261,6 +261,7 @@ def test_split_and_limit(tmp_path):
     assert len(test) == 4
     assert [hits.event_id for hits, _ in read_events(index, "test")] == test
     assert [hits.event_id for hits, _ in read_events(index, "test", limit=3)] == test[:3]
+    assert [hits.event_id for hits, _ in read_events(index, "test", limit=2)] == [test[0], test[2]]  # spread
     assert list(read_events(index, "train")) == []
 
 

@@ -114,8 +114,12 @@ def test_times_and_weights():
     assert timing_statement(items) == "Test CPU, device cpu, 1 CPU thread"
     text = first_phase_markdown(table, timing=timing_statement(items))
     line = next(line for line in text.splitlines() if line.startswith("| encreg"))
-    assert line.endswith("| 20 | 50 | 76,484 |")  # network by the wall clock, clustering in CPU time
+    assert line.endswith("| 40 | 50 | 76,484 |")  # CPU time: jobs run side by side
     assert "Test CPU, device cpu, 1 CPU thread" in text
+    items[2] = Entry("10-50", "encreg", "trained", measured(PERFECT, timing=timing, run={**run, "device": "cuda:0"}))
+    text = first_phase_markdown(first_phase_table(items))
+    line = next(line for line in text.splitlines() if line.startswith("| encreg"))
+    assert line.endswith("| 20 | 50 | 76,484 |")  # a network on a GPU: by the wall clock
 
 
 def test_one_event_has_no_errors():

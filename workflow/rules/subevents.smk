@@ -121,7 +121,7 @@ use rule reconstruct as reconstruct_subevents with:
         "Run {wildcards.tracker} over the test events of {wildcards.sample}"
 
 
-# Weights of another set: not timed, so it need not have the machine for itself.
+# Weights of another set.
 use rule reconstruct_subevents as reconstruct_transfer with:
     wildcard_constraints:
         sample=SET_SAMPLE,

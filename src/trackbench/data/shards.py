@@ -119,14 +119,17 @@ def read_index(index_csv: str | Path) -> pd.DataFrame:
 def read_events(index_csv: str | Path, split: str, *, limit: int | None = None) -> Iterator[tuple[Hits, Truth]]:
     """Read the prepared events of a split one at a time, in the order of the index.
 
-    index_csv: the index, beside its shards; split: "train", "val" or "test"; limit: at most so many
+    index_csv: the index, beside its shards; split: "train", "val" or "test"; limit: at most so many,
+        evenly spread over the split, so that sub-events of several parents are among them
     Yields (hits, truth); memory holds one event.
     Raises InputError if the index or a shard is missing or damaged.
     """
     if split not in SPLITS:
         raise ConfigError(describe("split", f"value {split!r}", "one of " + ", ".join(SPLITS)))
     index = read_index(index_csv)
-    chosen = index[index["split"] == split][:limit]
+    chosen = index[index["split"] == split]
+    if limit is not None and limit < len(chosen):
+        chosen = chosen.iloc[np.arange(limit) * len(chosen) // limit]
     for name, events in chosen.groupby("shard", sort=False):
         shard = Shard(Path(index_csv).parent / f"shard-{name}-hits.parquet")
         rows = {event["event_id"]: row for row, event in enumerate(shard.events)}
