@@ -30,6 +30,15 @@ TRAINED = [
     for name, model in config["models"].items()
     for trained_on in model["sets"]
 ]
+
+
+def has_curve(model, trained_on):
+    """True if a training is validated more than once, so that there is a curve to show; a control is not."""
+    settings = model_settings(config, model, trained_on)["training"]
+    return settings.get("steps", 1000) > settings.get("validate_every", 100)
+
+
+CURVES = [trained for trained in TRAINED if has_curve(*trained)]
 # The first phase has no cuts: every particle with a hit is a target.
 SUBEVENT_SELECTION = {
     "pt_min": 0.0,
@@ -257,7 +266,7 @@ def first_phase_results():
         return []
     tables = [f"trackformers.{kind}" for kind in ("csv", "html", "md", "tex")]
     figures = [f"fit_accuracy_{name}" for name in SETS]
-    figures += ["training"] if TRAINED else []
+    figures += ["training"] if CURVES else []
     figures += ["matrix"] if SUBEVENTS["matrix"] else []
     figures += [f"parameter_widths_{name}" for name in sets_with_predictions()]
     figures += [f"label_noise_{name}" for name in SETS[:1] if SUBEVENTS["label_noise"]]

@@ -249,11 +249,10 @@ rule plot_training:
     input:
         histories=[
             f"results/{RUN}/models/{model}/{name}-history.csv"
-            for model, name in TRAINED
+            for model, name in CURVES
         ],
         facts=[
-            f"results/{RUN}/models/{model}/{name}-facts.json"
-            for model, name in TRAINED
+            f"results/{RUN}/models/{model}/{name}-facts.json" for model, name in CURVES
         ],
         manifest=f"results/{{run}}/prepared/tracks-{FIRST_SET}/manifest.json",
     output:
