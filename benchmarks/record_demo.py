@@ -3,15 +3,19 @@
     python benchmarks/record_demo.py results/demo --seconds 650 [--note TEXT] [--out FILE]
 
 results/demo is the folder of a finished ``make demo`` in a fresh clone; ``--seconds`` what it took after the
-installation. Everything else is read from its tables, histories and facts. docs/trackformers.md shows the record,
-tests/test_readme.py holds it to what the demo has to reach.
+installation. Everything else is read from its tables, histories and facts, and the commit is that of the clone. A
+demo of another configuration than the clone's is refused. docs/trackformers.md shows the record, tests/test_readme.py
+holds it to what the demo has to reach.
 """
 
 import argparse
 import csv
 import json
 import subprocess
+import sys
 from pathlib import Path
+
+import yaml
 
 RESULT = Path(__file__).resolve().parent / "results" / "trackformers.json"
 SCORE = "trackml_score/event_mean"
@@ -39,7 +43,8 @@ def scores(folder):
 def score_row(row, name, above):
     """One score as plain values. name: row, with the set of its weights if that is another; above: floor."""
     value, high = float(row["value"]), float(row["hi"])
-    place = {"set": row["set"], "row": name, "kind": row["kind"], "events": int(row["n_events"])}
+    place = {"set": row["set"], "row": name, "kind": row["kind"], "label": row["label"]}
+    place["events"] = int(row["n_events"])
     return {**place, "score": round(value, 5), "error": round(high - value, 5), "above_floor": above}
 
 
@@ -53,6 +58,21 @@ def trainings(folder):
         yield {**kept, "validation_losses": losses}, facts
 
 
+def git(folder, *command):
+    """Output of git in a folder."""
+    return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def check_configuration(folder):
+    """Exit unless the models and rows of the run are those of the configuration of its clone."""
+    done = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    given = yaml.safe_load((Path(git(folder, "rev-parse", "--show-toplevel")) / "config/config.yaml").read_text())
+    for block, key in (("subevents", "trackers"), ("models", None)):
+        names = [set(config[block][key] if key else config[block]) for config in (done, given)]
+        if names[0] != names[1]:
+            sys.exit(f"{folder}: {block} {sorted(names[0])}, expected {sorted(names[1])}; run make demo again")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -62,10 +82,10 @@ def main():
     args = parser.parse_args()
     trained = list(trainings(args.folder))
     facts = trained[0][1]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    check_configuration(args.folder)
     record = {
         "command": "make demo",
-        "commit": commit.stdout.strip(),
+        "commit": git(args.folder, "describe", "--always", "--dirty"),
         "machine": facts["machine"],
         "versions": facts["versions"],
         "seed": facts["seed"],

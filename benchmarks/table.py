@@ -6,7 +6,7 @@ Run: python benchmarks/table.py
 import json
 from pathlib import Path
 
-KIND_WORDS = {"floor": "floor", "trained": "demo", "untrained": "not trained", "ceiling": "ceiling, made with truth"}
+KIND_WORDS = {"floor": "floor", "untrained": "not trained", "ceiling": "ceiling, made with truth"}
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -104,10 +104,11 @@ def trackformers_table():
     """The table of docs/trackformers.md as Markdown: score of each row on each set, best first within a kind."""
     record = read("trackformers")
     sets = list(dict.fromkeys(row["set"] for row in record["scores"]))
-    cells, kinds = {}, {}
+    cells, kinds, words = {}, {}, {}
     for row in record["scores"]:
         cells.setdefault(row["row"], {})[row["set"]] = row
         kinds[row["row"]] = row["kind"]
+        words[row["row"]] = row["label"] or KIND_WORDS[row["kind"]]
     order = ("floor", "trained", "untrained", "ceiling")
     head = ("row", "kind", *sets)
     lines = [head, ("---", "---", *["---:"] * len(sets))]
@@ -116,7 +117,7 @@ def trackformers_table():
     ):
         found = (cells[name].get(set_name) for set_name in sets)
         scores = (f"{row['score']:.3f} +- {row['error']:.3f}" if row else "-" for row in found)
-        lines.append((f"`{name}`", KIND_WORDS[kinds[name]], *scores))
+        lines.append((f"`{name}`", words[name], *scores))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

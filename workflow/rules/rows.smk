@@ -10,6 +10,7 @@ from trackbench.learning_config import (
     rows_of_set,
     set_range,
 )
+from trackbench.training.config import TrainingConfig
 
 SETS = list(SUBEVENTS["sets"])
 FIRST_SET = (
@@ -24,6 +25,7 @@ CEILINGS = [
         for n_phi, n_theta, n_p in [(30, 30, 3), (15, 15, 3), *class_bins(config)]
     ),
 ]
+CLASS_CEILING = CEILINGS[2]  # of the published 5,400 classes
 # (model, set) of every network that is trained
 TRAINED = [
     (name, trained_on)
@@ -34,8 +36,8 @@ TRAINED = [
 
 def has_curve(model, trained_on):
     """True if a training is validated more than once, so that there is a curve to show; a control is not."""
-    settings = model_settings(config, model, trained_on)["training"]
-    return settings.get("steps", 1000) > settings.get("validate_every", 100)
+    settings = TrainingConfig(**model_settings(config, model, trained_on)["training"])
+    return settings.steps > settings.validate_every
 
 
 CURVES = [trained for trained in TRAINED if has_curve(*trained)]
@@ -49,6 +51,7 @@ SUBEVENT_SELECTION = {
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
 LATENCY_EVENTS = 20  # parents whose tracks are drawn
+LATENCY_MEMORY_MB = 16000  # numbers of tracks that may need more are left out
 LATENCY_LIMIT_S = 60  # a call that takes longer is the last of its row
 PREDICTED_EVENTS = 500  # of the maps and residuals
 DECOMPOSITION = SUBEVENTS["decomposition"]

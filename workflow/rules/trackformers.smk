@@ -28,7 +28,7 @@ MATRIX = [
 MATRIX += [
     {"set": name, "row": row, "file": row, "kind": row_kind(row)}
     for name in SETS
-    for row in (FLOOR, CEILINGS[0])
+    for row in (FLOOR, CEILINGS[0], CLASS_CEILING)
 ]
 QUOTED_ROW = "EncReg"
 
