@@ -407,6 +407,17 @@ def test_a_checkpoint_for_an_untrained_tracker_is_refused(refuse, events, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_are_not_there_are_refused_before_any_event(refuse, events, tmp_path):
+    (tmp_path / "encreg.json").write_text('{"tracker": "encreg", "settings": {"checkpoint": "results/none.pt"}}')
+    arguments = ("reconstruct", "encreg", events, "--out", tmp_path / "out", "--config", tmp_path / "encreg.json")
+    message = refuse(*arguments)
+    assert f"--config {tmp_path / 'encreg.json'}: the weights it names, results/none.pt, are not there" in message
+    assert str(Path.cwd()) in message and "--checkpoint FILE" in message
+    message = refuse(*arguments, "--checkpoint", tmp_path)  # which goes first
+    assert message == f"--checkpoint {tmp_path}: is a folder, expected a file of trained weights."
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_event_leaves_no_file_of_it(refuse, tmp_path):
     prefix = write_toy_event(tmp_path / "in", 1)
     path = Path(f"{prefix}-hits.csv")

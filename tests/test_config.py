@@ -79,6 +79,10 @@ def test_given_values_survive():
         ({"effects": {"variations": {"much": {"pileup": 2000}}}}, ["effects.variations.much", "2000", "0..1500"]),
         ({"effects": {"trackers": ["hdbscan"]}}, ["effects.trackers", "'hdbscan'", "helix_hash, dbscan"]),
         ({"run": "Not Valid"}, ["run", "Not Valid"]),
+        (
+            {"trackers": {"helix_hash": {}, "encreg": {}}},
+            ["trackers.encreg.checkpoint", "missing", "trained weights", "subevents.trackers with a model"],
+        ),
     ],
 )
 def test_each_mistake_is_one_clear_sentence(changes, words):
@@ -88,6 +92,10 @@ def test_each_mistake_is_one_clear_sentence(changes, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_a_learned_tracker_with_weights_is_one_like_others():
+    assert "latent" in check(trackers={"helix_hash": {}, "latent": {"checkpoint": "w.pt"}})["trackers"]
 
 
 def test_every_option_is_documented():

@@ -207,6 +207,8 @@ def test_table_for_people_and_figure():
     assert [ax.get_ylabel()[:7] for ax in axes] == ["TrackML", "Double-", "CPU tim", "Pairs o"]
     lines = [line for line in axes[0].get_lines() if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
     assert [np.round(line.get_ydata(), 4).tolist() for line in lines] == [[1.0, 0.5714], [1.0, 0.8571]]
+    said = axes[0].texts[-1].get_text().splitlines()
+    assert said[0] == "truth" and len(said) == 2 and said[1].startswith("bars: bootstrap over events; of score and DM")
     figure.canvas.draw()
 
 

@@ -134,6 +134,17 @@ def test_mistakes_are_one_clear_sentence(path, value, words):
     assert "\n" not in str(error.value)
 
 
+def test_the_documented_configuration_for_own_events_is_accepted(tmp_path):
+    page = (ROOT / "docs/trackformers.md").read_text(encoding="utf-8").partition("## Train on your own events")[2]
+    config = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    with pytest.raises(ConfigError, match=r"data\.local\.path: 'my_events' does not exist"):
+        check_config(config, SCHEMA)
+    config["data"]["local"]["path"] = str(tmp_path)
+    complete = check_config(config, SCHEMA)
+    assert rows_of_set(complete, "10-50") == ["hit_angles", "encreg"]
+    assert f"results/{complete['run']}/models/encreg/10-50.pt" in page
+
+
 def test_the_floor_must_be_there():
     with pytest.raises(ConfigError, match=r"config key subevents\.trackers: no row 'hit_angles', expected"):
         check(["subevents", "trackers", "hit_angles"], remove=True)

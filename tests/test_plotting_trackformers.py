@@ -30,7 +30,6 @@ from trackbench.plotting.style import (
     row_style,
     save_figure,
     style_context,
-    tracker_style,
 )
 from trackbench.plotting.track_latency import quoted_points, track_latency_figure, track_latency_table
 
@@ -109,9 +108,11 @@ def test_fit_accuracy_figure():
     assert "encreg (demo): 0.700" in found and "hit_angles: 0.750" in found and "encreg@50-100: 0.700" in found
     assert "TrackML-like simulation" in found and "6 of 24 in" in found
     assert outside_text(table).startswith("particles outside the axes, not shown: 6 of 24 in pT, 6 of 24 in eta")
-    points = [line for line in figure.axes[0].lines if line.get_marker() == tracker_style("encreg").marker]
+    assert "FitAccuracy, pooled over particles" in found and "all bins" not in found
+    points = [line for line in figure.axes[0].lines if line.get_marker() == row_style("encreg").marker]
     assert [len(line.get_xdata()) for line in points] == [1, 1]  # bins of 6 particles: no point
-    assert row_style("encreg@50-100") == tracker_style("encreg")
+    assert row_style("encreg@50-100") == row_style("encreg") != row_style("hit_angles")
+    assert len({row_style(name).line for name in ("encreg", "hit_angles", "true_targets")}) == 3
     assert len(set(ROW_STYLES.values()) | set(TRACKER_STYLES.values())) == len(ROW_STYLES) + len(TRACKER_STYLES)
     drawn(figure)
 
@@ -195,7 +196,8 @@ def test_map_figure():
     frame = predictions().assign(sin_phi=lambda t: t["sin_phi"].where(t.index > 0, 5.0))
     figure, _ = map_figure(frame, "encreg", "demo", HEADER)
     found = texts(figure)
-    assert "encreg (demo)" in found and "1 of 10 hits outside" in found
+    assert "encreg (demo)" in found and "hits outside the axes, not shown: 1 of 10 in sin_phi" in found
+    assert [len(ax.texts) for ax in figure.axes[1:4]] == [1, 0, 0]  # the header's, nothing over the hits
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert sum("Predicted" in label for label in labels) == 4 and "Hits per cell" in labels
     drawn(figure)
@@ -295,6 +297,8 @@ def test_label_noise_figure(tmp_path):
     ax = figure.axes[0]
     entries = [text.get_text() for text in ax.get_legend().get_texts()]
     assert entries[-1].startswith("DM") and entries[0].startswith("score")
+    drawn(figure)
+    assert ax.get_legend().get_window_extent().x0 > ax.get_window_extent().x1  # beside the lines
     flat = {line.get_label(): line.get_ydata()[0] for line in ax.get_lines() if "floor" in str(line.get_label())}
     assert flat == {"score, floor: hit angles": 0.75, "DM, floor: hit angles": 0.7}
     assert "not said to be" in texts(figure) and table["source"].str.contains("not said to be the scale").sum() == 5

@@ -4,13 +4,16 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 from toy_tasks import write_toy_sample
 
 from trackbench.cli import main as entry
+from trackbench.cli.train import read_blocks
 from trackbench.errors import ConfigError, InputError, TrackbenchError
 from trackbench.settings import build_dataclass
 from trackbench.trackers.layers.weights import load_weights
@@ -18,7 +21,9 @@ from trackbench.training import run
 from trackbench.training.config import TrainingConfig
 from trackbench.training.run import TrainingFiles, TrainingJob, build_settings, train_model
 from trackbench.training.stream import EventStream
+from trackbench.training.tasks import make_task
 
+ROOT = Path(__file__).resolve().parents[1]
 NETWORK = {"width": 8, "heads": 2, "ffn": 16, "layers": 1, "dropout": 0.1}
 TRAINING = {"steps": 6, "batch_size": 4, "validate_every": 3, "checkpoint_every": 2, "label": "demo"}
 JOB = TrainingJob("encreg", {"network": NETWORK, "loss": {"rotate": True}, "training": TRAINING}, 5, 1, "encreg", "3-7")
@@ -120,8 +125,20 @@ def test_padded_length_of_the_sample(index, tmp_path):
 def test_trained_again_after_success(index, tmp_path):
     call(index, tmp_path)
     before = (tmp_path / "w.pt").read_bytes()
-    call(index, tmp_path, replace(JOB, seed=6))  # nothing of the first training is in the way
+    call(index, tmp_path)  # nothing of the first training is in the way
+    assert (tmp_path / "w.pt").read_bytes() == before
+    (tmp_path / "w.pt").unlink()  # as Snakemake does before it runs a job
+    call(index, tmp_path, replace(JOB, seed=6))
     assert (tmp_path / "w.pt").read_bytes() != before
+
+
+def test_weights_of_another_configuration_are_not_lost(index, tmp_path):
+    call(index, tmp_path)
+    before = (tmp_path / "w.pt").read_bytes()
+    message = r"w\.pt: holds weights of another configuration, see .*f\.json, .*; choose another file, or remove"
+    with pytest.raises(ConfigError, match=message):
+        call(index, tmp_path, replace(JOB, seed=6))
+    assert (tmp_path / "w.pt").read_bytes() == before
 
 
 def test_the_state_stays_if_the_results_cannot_be_written(index, tmp_path):
@@ -162,7 +179,7 @@ def test_a_state_of_other_data_is_refused(index, tmp_path, monkeypatch):
     ("blocks", "message"),
     [
         ({"training": {"step": 1}}, r"training\.step: unknown key, .* did you mean 'steps'\?"),
-        ({"network": {"width": "8"}}, r"network\.width: value '8' is a str, expected a int"),
+        ({"network": {"width": "8"}}, r"network\.width: value '8' is a str, expected an int"),
         ({"loss": {"temperature": -1}}, r"loss\.temperature: value -1\.0, expected > 0"),
         ({"optimizer": {}}, "training settings: optimizer: unknown block, expected network, loss, training"),
     ],
@@ -224,6 +241,8 @@ def test_train_command(command, index, tmp_path, settings):
         ({"--seed": -1}, "", "--seed: value -1, expected at least 0"),
         ({}, "training: {step: 1}", "settings.yaml: training.step: unknown key"),
         ({}, "steps: 1", "expected blocks network, loss and training with one `setting: value` per line"),
+        ({}, "{task: encreg, sets: [3-7], loss: {}}", "settings.yaml: task, sets: for models of the workflow's config"),
+        ({"--index": "nowhere.csv"}, "", "--index nowhere.csv: no such file, expected the index.csv of a prepared"),
         ({}, "- 1", "expected blocks network, loss and training"),
         ({}, "{", "is not YAML"),
     ],
@@ -233,6 +252,25 @@ def test_train_command_refuses(command, index, tmp_path, settings, options, cont
     options = {"--index": index, "--out": tmp_path / "w.pt", "--config": settings, **options}
     code, err = command("train", "encreg", *(part for item in options.items() for part in item))
     assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_train_command_says_which_index_it_wants(command, index, tmp_path):
+    out = ("--out", tmp_path / "w.pt")
+    code, err = command("train", "encreg", "--index", index.parent, *out)
+    assert code == 2 and f"--index {index.parent}: is a folder, expected the index.csv" in err
+    assert err.endswith(f"; give {index}.\n")
+    for wrong in (index.with_name("manifest.json"), *sorted(index.parent.glob("shard-*"))[:1]):
+        code, err = command("train", "encreg", "--index", wrong, *out)
+        assert code == 2 and f"--index {wrong}: is not an index, expected the index.csv" in err
+
+
+def test_the_settings_of_the_demo_to_train_with_are_those_of_the_demo():
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["models"]["encreg"]
+    blocks = read_blocks(ROOT / "config/train-demo.yaml")
+    built = build_settings(blocks)
+    assert {name: blocks[name] for name in ("network", "loss")} == {name: config[name] for name in ("network", "loss")}
+    assert built["training"].steps == 600 and built["training"].label == "demo"
+    make_task("encreg", built["network"], built["loss"])
 
 
 def test_train_command_refuses_an_unknown_task(command, index, tmp_path):

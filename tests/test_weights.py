@@ -87,7 +87,7 @@ def test_wrong_use_is_refused_and_leaves_the_old_file(path):
 
 def test_missing_file(tmp_path):
     assert "no such file, expected trained weights" in refusal(tmp_path / "none.pt")
-    assert "no such file" in refusal(tmp_path)
+    assert "is a folder, expected trained weights" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trackbench.errors import ConfigError, describe
-from trackbench.learning_config import check_learning
+from trackbench.learning_config import check_learning, check_weights
 
 
 def check_config(config: Mapping, schema: Mapping) -> dict:
@@ -28,6 +28,7 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
         raise ConfigError(_sentence(errors[0]))
     for name, settings in complete["trackers"].items():
         build_config(name, settings)
+        check_weights(name, settings)
     if complete["evaluation"]["reference"] is None:
         complete["evaluation"]["reference"] = next(iter(complete["trackers"]))
     for name, settings in complete["surfaces"].items():

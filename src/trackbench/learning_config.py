@@ -99,6 +99,13 @@ def check_learning(config: Mapping) -> None:
     _check_studies(config)
 
 
+def check_weights(name: str, settings: Mapping) -> None:
+    """Raise ConfigError for a learned tracker among the main ``trackers`` without weights: none are trained for it."""
+    if hasattr(load_module(name).Config, "checkpoint") and not settings.get("checkpoint"):
+        remedy = "give the path of its weights, or make it a row of subevents.trackers with a model"
+        raise ConfigError(describe(f"config key trackers.{name}.checkpoint", "missing", "trained weights", remedy))
+
+
 def _check_parents(config: Mapping) -> None:
     from trackbench.simulation.config import SimulationConfig
 

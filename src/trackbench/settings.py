@@ -32,5 +32,6 @@ def _coerce(where: str, value, kind: type):
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(describe(where, f"value {value!r} is a {type(value).__name__}", f"a {kind.__name__}"))
+        expected = f"{'an' if kind is int else 'a'} {kind.__name__}"
+        raise ConfigError(describe(where, f"value {value!r} is a {type(value).__name__}", expected))
     return value

@@ -29,7 +29,11 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for the files")
     parser.add_argument("--pixel-only", action="store_true", help="give the tracker the pixel hits only")
-    parser.add_argument("--checkpoint", metavar="FILE", help="trained weights, for learned trackers")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="trained weights, for learned trackers; go before those that FILE of --config names",
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the tracker's settings, or tuned/TRACKER.json")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random in the tracker (default 0)")
     parser.set_defaults(run=run)
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
     except ConfigError as error:
         # The message names the key; say which file it is in.
         raise ConfigError(f"{args.config}: {error}" if args.config else str(error)) from error
+    if args.config and args.checkpoint is None:
+        _require_weights(args.config, settings)
     for event_id, prefix in progress(find_events(args.events), "event"):
         _reconstruct_event(tracker, event_id, prefix, args)
 
@@ -91,5 +97,15 @@ def _checkpoint(tracker: str, path: str) -> str:
         what = f"tracker '{tracker}' needs no training and has nothing to load"
         raise ConfigError(describe(f"--checkpoint {path}", what, "", "leave the option out"))
     if not Path(path).is_file():
-        raise ConfigError(describe(f"--checkpoint {path}", "no such file"))
+        what = "is a folder" if Path(path).is_dir() else "no such file"
+        raise ConfigError(describe(f"--checkpoint {path}", what, "a file of trained weights"))
     return path
+
+
+def _require_weights(config: str, settings: dict) -> None:
+    """Check that the weights named in a file of settings are there: a relative path is one from the current folder."""
+    path = settings.get("checkpoint")
+    if path and not Path(path).is_file():
+        what = f"the weights it names, {path}, are not there seen from {Path.cwd()}"
+        remedy = "run the command in the folder the path starts from, or give the weights with --checkpoint FILE"
+        raise ConfigError(describe(f"--config {config}", what, "", remedy))

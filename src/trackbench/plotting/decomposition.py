@@ -53,8 +53,8 @@ def decomposition_figure(table: pd.DataFrame, header: Header | None = None) -> t
     else:
         draw_note(axes[0, 0], "no event to show")
     trackers = ", ".join(dict.fromkeys(rows.loc[rows["kind"] == "tracker", "tracker"]))
-    bars = "bars: bootstrap over events, of the difference to the whole event; of times themselves"
-    text = f"{trackers}; {bars}" if trackers else ""
+    bars = "bars: bootstrap over events; of score and DM for the difference to the whole event, of times for the time"
+    text = f"{trackers}\n{bars}" if trackers else ""
     draw_header(axes[0, 0], header, text, right=axes[0, 1], margin=2.5)
     return figure, rows.reset_index(drop=True)
 

@@ -165,11 +165,9 @@ def _draw(ax: Axes, table: pd.DataFrame, variable: str, labels: dict[str, str]) 
         bars = np.nan_to_num(np.clip([value - rows["lo"], rows["hi"] - value], 0, None))
         style = row_style(name)
         text = f"{name} ({labels[name]})" if labels.get(name) else name
-        ax.plot(x, value, color=style.color, linewidth=0.8, alpha=0.5)
         label = f"{text}: {total['value']:.3f}"
-        ax.errorbar(
-            x, value, yerr=bars, color=style.color, marker=style.marker, markersize=6, linestyle="", label=label
-        )
+        line = {"linestyle": style.line, "linewidth": 0.8, "elinewidth": 1.2}
+        ax.errorbar(x, value, yerr=bars, color=style.color, marker=style.marker, markersize=6, label=label, **line)
     inside = table[table["bin"].str.isdigit()]
     if variable == "pt":
         log_pt_axis(ax)
@@ -182,7 +180,6 @@ def _legend(left: Axes, right: Axes, metric: str) -> None:
     """Legend beside the panels of a metric: it would hide points in them."""
     handles, texts = left.get_legend_handles_labels()
     if handles:
-        title = f"{TITLES[metric]}, all bins"
-        right.legend(
-            handles, texts, loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, alignment="left", fontsize=11
-        )
+        title = f"{TITLES[metric]}, pooled over particles"  # tables have the mean over events
+        look = {"fontsize": 10, "title_fontsize": 10, "labelspacing": 0.3, "alignment": "left"}
+        right.legend(handles, texts, loc="center left", bbox_to_anchor=(1.02, 0.5), title=title, **look)

@@ -28,7 +28,7 @@ def label_noise_figure(
     missing column.
     """
     check_columns("label-noise table", table, COLUMNS)
-    figure = new_figure(8.0, 6.0)
+    figure = new_figure(11.5, 6.0)
     ax = figure.subplots()
     _draw_floor(ax, table[table["scale"].isna()])
     for name, rows in table.dropna(subset="scale").sort_values("scale").groupby("targets", sort=False):
@@ -49,8 +49,9 @@ def label_noise_figure(
         shown = pd.DataFrame([*table[list(COLUMNS)].to_dict("records"), *extra.to_dict("records")])
     if len(shown):
         handles, texts = ax.get_legend_handles_labels()
+        beside = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}  # the lines of a large set fill the axes
         order = sorted(range(len(texts)), key=lambda i: texts[i].startswith("DM"))  # scores first
-        ax.legend([handles[i] for i in order], [texts[i] for i in order], loc="lower left", fontsize=11)
+        ax.legend([handles[i] for i in order], [texts[i] for i in order], **beside, fontsize=11)
         reach = float(np.nan_to_num(shown["scale"].max())) or 1.0
         ax.set_xlim(-0.03 * reach, 1.05 * reach)
     else:
@@ -59,7 +60,7 @@ def label_noise_figure(
     text = "true targets of every hit + noise, clustered by HDBSCAN: the network is not involved"
     if len(shown) > len(table):
         text += f"\n{DAGGER} quoted: published, TrackML events; {'; '.join(dict.fromkeys(quoted['caveat']))}"
-    draw_header(ax, header, text)
+    draw_header(ax, header, text, margin=4.5)
     return figure, shown
 
 

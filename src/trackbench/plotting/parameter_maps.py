@@ -136,15 +136,11 @@ def map_figure(
     mesh = None
     for ax, name in zip(panels.flat, names, strict=True):
         mesh = _draw_map(ax, table[table["parameter"] == name], name, LogNorm(1, top)) or mesh
-        known = predictions[f"true_{name}"].notna().sum()
-        outside = int(known - table.loc[table["parameter"] == name, "n"].sum())
-        if outside:
-            text = f"{outside} of {known} hits outside"
-            ax.annotate(text, (0.03, 0.95), xycoords="axes fraction", fontsize=10, color="0.35", va="top")
     if mesh is not None:
         figure.colorbar(mesh, ax=list(panels.flat), label="Hits per cell", shrink=0.9, aspect=40)
     title = f"{row} ({label})" if label else row
     text = f"{title}: output of the network for each hit; particles at production"
+    text = "\n".join(filter(None, (text, _outside_text(predictions, table))))
     draw_header(panels[0, 0], header, text, right=panels[0, 1])
     return figure, table
 
@@ -200,6 +196,15 @@ def width_markdown(table: pd.DataFrame, note: str, labels: dict[str, str] | None
         *([f"{DAGGER} quoted, other events; definition not stated: {sources}."] if sources else []),
     ]
     return f"{markdown_table(head, lines)}\n\n{' '.join(text)}\n"
+
+
+def _outside_text(predictions: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Say how many hits each map leaves out; "" if none."""
+    names = parameters_of(predictions)
+    known = {name: int(predictions[f"true_{name}"].notna().sum()) for name in names}
+    outside = {name: known[name] - int(table.loc[table["parameter"] == name, "n"].sum()) for name in names}
+    parts = [f"{n} of {known[name]} in {name}" for name, n in outside.items() if n]
+    return f"hits outside the axes, not shown: {', '.join(parts)}" if parts else ""
 
 
 def _edges(name: str) -> np.ndarray:

@@ -45,10 +45,11 @@ DAGGER = "\N{DAGGER}"  # marks every quoted number
 
 @dataclass(frozen=True)
 class TrackerStyle:
-    """Colour (hex) and matplotlib marker of one tracker, the same in every figure."""
+    """Colour (hex), matplotlib marker and line style of one tracker, the same in every figure."""
 
     color: str
     marker: str
+    line: str = "-"
 
 
 # The last three colours are from Petroff's eight-colour sequence.
@@ -67,21 +68,25 @@ TRACKER_STYLES = {
     "ckf": TrackerStyle("#656364", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
 }
-# Variants of a tracker and ceilings, shown with sub-events of few tracks only: distinct pairs, not distinct colours.
+# Rows of sub-events of few tracks only: distinct pairs, not distinct colours. EncReg, the main row, stands out; floor
+# and ceilings are black and not solid.
 ROW_STYLES = {
+    "encreg": TrackerStyle("#bd1f01", "<"),
+    "hit_angles": TrackerStyle("#000000", "d", "--"),
+    "untrained": TrackerStyle("#94a4a2", "o"),
     "contrastive": TrackerStyle("#832db6", "p"),
     "contrastive_dbscan": TrackerStyle("#c849a9", "D"),
     "contrastive_greedy": TrackerStyle("#1845fb", "^"),
     "contrastive_latents": TrackerStyle("#ffa90e", "v"),
-    "contrastive_inside": TrackerStyle("#bd1f01", "P"),
+    "contrastive_inside": TrackerStyle("#92dadd", "P"),
     "encreg_refined": TrackerStyle("#717581", "8"),
     "joint": TrackerStyle("#a96b59", "h"),
     "encreg_q_over_pt": TrackerStyle("#3f90da", "<"),
-    "true_targets": TrackerStyle("#656364", "^"),
-    "true_targets_q_over_pt": TrackerStyle("#656364", "v"),
-    "true_classes_30x30x3": TrackerStyle("#000000", "s"),
-    "true_classes_15x15x3": TrackerStyle("#000000", "P"),
-    "true_classes_15x5x3": TrackerStyle("#000000", "X"),
+    "true_targets": TrackerStyle("#000000", "^", ":"),
+    "true_targets_q_over_pt": TrackerStyle("#000000", "v", ":"),
+    "true_classes_30x30x3": TrackerStyle("#000000", "s", ":"),
+    "true_classes_15x15x3": TrackerStyle("#000000", "P", ":"),
+    "true_classes_15x5x3": TrackerStyle("#000000", "X", ":"),
 }
 _FALLBACK_MARKERS = ("8", "H", "o", "s", "^", "D", "v")
 

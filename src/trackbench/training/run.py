@@ -61,9 +61,10 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     index, manifest: of the sample; its validation split decides which weights are kept
     Returns what the facts file holds. The weights file has the part of it that two equal trainings share; "length" is
     the padded length of the sample, the most hits an event of the training may have, None = any number.
-    Raises ConfigError for unknown or wrong settings and for a state of other settings, InputError for a damaged sample
-    or state, an event longer than the padded length or a folder in use, TrackbenchError for a loss that is not finite
-    and when a signal stops the training.
+    Weights of the same configuration that are there already are trained anew.
+    Raises ConfigError for unknown or wrong settings and for a state or weights of others, InputError for a damaged
+    sample or state, an event longer than the padded length or a folder in use, TrackbenchError for a loss that is not
+    finite and when a signal stops the training.
     """
     settings = build_settings(job.blocks)
     task = make_task(job.kind, settings["network"], settings["loss"])
@@ -75,6 +76,7 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
         for split in ("train", "val")
     ]
     identity = _identity(job, settings, sample["sha256"], streams)
+    _refuse_other(files, identity)
     with RunFolder(files.folder, identity) as run:
         model = Trainer(task, *streams, config, run).train()
         facts = {**_facts(job, config, model, streams), "length": sample["length"], **_origin(identity)}
@@ -113,6 +115,20 @@ def _sample(manifest: str | os.PathLike) -> dict:
 
 def _origin(identity: dict) -> dict:
     return {"data_sha256": identity["data"], "config_hash": config_hash(identity)}
+
+
+def _refuse_other(files: TrainingFiles, identity: dict) -> None:
+    """Raise ConfigError if finished weights of another configuration would be lost. Without readable facts: of none."""
+    if not Path(files.weights).exists():
+        return
+    try:
+        found = json.loads(Path(files.facts).read_text(encoding="utf-8"))["config_hash"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if found != config_hash(identity):
+        what = f"holds weights of another configuration, see {files.facts}"
+        remedy = "choose another file, or remove this one to train it anew"
+        raise ConfigError(describe(files.weights, what, "none, or those of the same settings, seed and data", remedy))
 
 
 def _facts(job: TrainingJob, config: TrainingConfig, model: TrainedModel, streams: list[EventStream]) -> dict:

@@ -87,7 +87,8 @@ def _has_heads(kind: str, config: NetworkConfig) -> bool:
 def _read(path: Path) -> dict:
     """The content of a weights file, its parts of the right types."""
     if not path.is_file():
-        raise InputError(describe(path, "no such file", "trained weights"))
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(describe(path, what, "trained weights"))
     foreign = describe(path, "not a weights file of trackbench", "a file written by its training")
     try:
         with zipfile.ZipFile(path) as archive:
