@@ -122,19 +122,17 @@ def _check_parents(config: Mapping) -> None:
 
 def _check_model(config: Mapping, name: str) -> None:
     from trackbench.settings import build_dataclass
-    from trackbench.trackers.layers.network_config import NetworkConfig
-    from trackbench.training.config import LossConfig, TrainingConfig, check_task
+    from trackbench.training.config import check_task, settings_classes
 
     where, entry = f"models.{name}", config["models"][name]
+    classes = settings_classes(entry["task"])
     known = [*config["subevents"]["sets"], *config["collisions"]["sets"]]
     for set_name in (*entry["sets"], *entry["overrides"]):
         _choice(f"{where}.sets", set_name, known)
     for set_name in entry["sets"]:
         blocks = model_settings(config, name, set_name)
-        network = build_dataclass(NetworkConfig, f"{where}.network", blocks["network"])
-        loss = build_dataclass(LossConfig, f"{where}.loss", blocks["loss"])
-        check_task(entry["task"], network, loss)
-        build_dataclass(TrainingConfig, f"{where}.training", blocks["training"])
+        built = {block: build_dataclass(cls, f"{where}.{block}", blocks[block]) for block, cls in classes.items()}
+        check_task(entry["task"], built["network"], built["loss"])
     for set_name in entry["sets"]:
         _check_events_to_train(config, set_name)
 
@@ -142,7 +140,9 @@ def _check_model(config: Mapping, name: str) -> None:
 def _check_events_to_train(config: Mapping, set_name: str) -> None:
     in_parents = block_of(config, set_name) == "subevents"
     where = "subevents.parents" if in_parents else f"collisions.sets.{set_name}"
-    events = config["subevents"]["parents"]["events"] if in_parents else config["collisions"]["sets"][set_name]["events"]
+    events = (
+        config["subevents"]["parents"]["events"] if in_parents else config["collisions"]["sets"][set_name]["events"]
+    )
     for split in ("train", "val"):
         what = f"value {events[split]} with a model to train"
         _require(f"{where}.events.{split}", what, events[split] >= 1, "at least 1")
