@@ -24,9 +24,6 @@ use rule reconstruct_subevents as reconstruct_collisions with:
         sample=COLLISION_SAMPLE,
 
 
-ruleorder: reconstruct_collisions > reconstruct
-
-
 use rule tables as tables_collisions with:
     input:
         index="results/{run}/prepared/{sample}/index.csv",
@@ -150,7 +147,7 @@ use rule plot_rates as plot_rates_collisions with:
         trackers=shown_names,
         variables=["pt", "eta"],
         selection=config["selection"],
-        reference=lambda wildcards: reference_of(config, wildcards.sample),
+        reference=rate_reference,
         about=about_collisions,
         reconstruction="",
         interval=config["evaluation"]["interval"],

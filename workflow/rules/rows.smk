@@ -302,6 +302,13 @@ def collision_evaluation(wildcards):
     return {**config["evaluation"], "reference": reference}
 
 
+def rate_reference(wildcards):
+    """Reference of the ratio panel; none for fake rates, which are zero in many bins of low pile-up."""
+    if wildcards.kind == "fake_rate":
+        return None
+    return reference_of(config, wildcards.sample)
+
+
 def about_collisions(wildcards):
     """What a result of a set of whole events was made from."""
     return about_set(wildcards.sample, config)

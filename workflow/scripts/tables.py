@@ -13,7 +13,7 @@ def main(inputs, out, params):
     from trackbench.evaluation.published import read_published
     from trackbench.evaluation.sample import Sample
     from trackbench.evaluation.selection import TruthSelection
-    from trackbench.evaluation.summary import fakes_markdown, summary_latex, summary_markdown
+    from trackbench.evaluation.summary import summary_latex, summary_markdown
     from trackbench.evaluation.tables import Measured, TableOptions, metrics_table
     from trackbench.files import write_text
 
@@ -35,9 +35,7 @@ def main(inputs, out, params):
     write_text(out.metrics, table.to_csv(index=False))
     how = {"note": sample.conditions(), "interval": params.evaluation["interval"].title()}
     how["side_by_side"] = params.get("side_by_side", False)
-    summary = summary_markdown(table, **how)
-    if params.get("conventions", False):
-        summary += "\n" + fakes_markdown(table)
+    summary = summary_markdown(table, **how, conventions=params.get("conventions", False))
     write_text(out.markdown, summary)
     write_text(out.page, markdown_page(params.title, summary))
     write_text(out.latex, summary_latex(table, **how))

@@ -48,15 +48,20 @@ FAKE_COLUMNS = (
     Column("fake_perfect", "Perfect, led by target"),
     Column("fake_lhc", "LHC, led by target"),
     Column("fake_all", "All cand."),
-    Column("fake_all_pt", "All cand. above the fitted pT"),
+    Column("fake_all_pt", "All cand., by fitted pT"),
     Column("acorn_atlas_fake_3", "acorn, atlas matching"),
     Column("maskformer_fake", "MaskFormer"),
+    Column("maskformer_fake_postfilter", "MaskFormer, hits filtered"),
 )
 DIFFERENCE_COLUMNS = tuple(c for c in COLUMNS if c.metric in ("dm", "fake_rate", "fake_all", "trackml_score"))
 
 
 def summary_markdown(
-    table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson", side_by_side: bool = False
+    table: pd.DataFrame,
+    note: str = "",
+    interval: str = "Clopper-Pearson",
+    side_by_side: bool = False,
+    conventions: bool = False,
 ) -> str:
     """Write the headline numbers, differences and footnotes as Markdown.
 
@@ -64,6 +69,7 @@ def summary_markdown(
     note: description of the sample, e.g. "200 pile-up, sigma_z = 5.5 mm, all pixel hits"
     interval: name of the binomial interval in the table
     side_by_side: other jobs ran beside the timed ones, so CPU time stands beside the latency, and the caption says so
+    conventions: add a table of the fake rates of every convention
     """
     measured, quoted = _split(table)
     columns = _columns(side_by_side)
@@ -83,20 +89,10 @@ def summary_markdown(
         head = [f"Difference to {reference}", *(c.heading for c in DIFFERENCE_COLUMNS)]
         n_events = int(difference["n_events"].iloc[0])
         parts += [markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
+    parts += _fake_parts(measured) if conventions else []
     notes = _quoted_notes(quoted)
     parts += [f"{DAGGER} {notes[0]}", "\n".join(f"- {text}" for text in notes[1:])] if notes else []
     return "\n\n".join(parts) + "\n"
-
-
-def fakes_markdown(table: pd.DataFrame) -> str:
-    """Write the fake rates of every tracker by every convention as Markdown. table: as for ``summary_markdown``."""
-    measured, _ = _split(table)
-    known = set(measured["metric"])
-    columns = [column for column in FAKE_COLUMNS if column.metric in known]
-    rows = [[name, *_cells(measured, name, columns, _plain)] for name in _order(measured)]
-    definitions = [f"{c.heading}: {METRICS[c.metric].title}, {METRICS[c.metric].definition}" for c in columns]
-    head = ["Fake rate [%]", *(c.heading for c in columns)]
-    return "\n\n".join([markdown_table(head, rows), "\n".join(f"- {text}." for text in definitions)]) + "\n"
 
 
 def summary_latex(
@@ -132,6 +128,16 @@ def summary_latex(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _fake_parts(measured: pd.DataFrame) -> list[str]:
+    """Table of the fake rates of every convention, and their definitions."""
+    known = set(measured["metric"])
+    columns = [column for column in FAKE_COLUMNS if column.metric in known]
+    rows = [[name, *_cells(measured, name, columns, _plain)] for name in _order(measured)]
+    definitions = [f"- {c.heading}: {METRICS[c.metric].definition}." for c in columns]
+    head = ["Fake rate [%]", *(c.heading for c in columns)]
+    return [markdown_table(head, rows), "\n".join(definitions)]
 
 
 def _columns(side_by_side: bool) -> tuple[Column, ...]:
