@@ -203,20 +203,22 @@ def test_layer_in_one_block_equals_dense_attention():
     torch.testing.assert_close(found, x, rtol=1e-5, atol=1e-5)
 
 
-def test_attention_equals_explicit_softmax():
+@pytest.mark.parametrize("alike", [True, False])
+def test_attention_equals_explicit_softmax(alike):
+    """Two groups with masks of their own; those that are alike for all queries take another path."""
     attention = Attention(16, 2)
     randomise(attention)
-    q, k, v = torch.randn(1, 5, 16), torch.randn(1, 9, 16), torch.randn(1, 9, 16)
-    seen = torch.rand(1, 5, 9) > 0.5
+    q, k, v = torch.randn(2, 5, 16), torch.randn(2, 9, 16), torch.randn(2, 9, 16)
+    seen = torch.arange(9) < torch.tensor([[[7]], [[2]]]) if alike else torch.rand(2, 5, 9) > 0.5
     seen[..., 0] = True
-    found = attention(q, k, v, seen)[0]
-    q, k, v = (
-        x[0] @ part.weight.T + part.bias
-        for x, part in zip((q, k, v), (attention.query, attention.key, attention.value), strict=True)
-    )
+    found = attention(q, k, v, seen)
+    parts = zip((q, k, v), (attention.query, attention.key, attention.value), strict=True)
+    q, k, v = (x @ part.weight.T + part.bias for x, part in parts)
     norms = (attention.query_norm.weight, attention.key_norm.weight)
-    expected = naive_attention(q, k, v, 2, norms, seen[0]) @ attention.out.weight.T + attention.out.bias
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for group in range(2):
+        expected = naive_attention(q[group], k[group], v[group], 2, norms, seen[group])
+        expected = expected @ attention.out.weight.T + attention.out.bias
+        torch.testing.assert_close(found[group], expected, rtol=1e-5, atol=1e-5)
 
 
 def naive_levels(decoder, hits, content, position, seed=None, embedding=None):
@@ -382,6 +384,13 @@ def assert_finite(network, encoded, decoded):
     assert all(value.isfinite().all() for value in values)
     sum(value.sum() for value in values).backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in network.parameters())
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_no_event_at_all(kind):
+    encoded, decoded = network_of(**KINDS[kind])(collate([], "geometry"))
+    assert encoded.hits.shape == (0, 1, 16)
+    assert decoded.levels[-1].classes.shape[0] == len(decoded.event) == 0
 
 
 def test_event_without_a_seed():
