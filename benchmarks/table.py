@@ -1,4 +1,4 @@
-"""Print the benchmark tables of README and docs/helix-finder.md from benchmarks/results/*.json; tests compare them.
+"""Print the tables of README, docs/helix-finder.md and docs/trackformers.md from benchmarks/results; tests compare.
 
 Run: python benchmarks/table.py
 """
@@ -6,6 +6,7 @@ Run: python benchmarks/table.py
 import json
 from pathlib import Path
 
+KIND_WORDS = {"floor": "floor", "untrained": "not trained", "ceiling": "ceiling, made with truth"}
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -99,5 +100,26 @@ def finder_table():
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def trackformers_table():
+    """The table of docs/trackformers.md as Markdown: score of each row on each set, best first within a kind."""
+    record = read("trackformers")
+    sets = list(dict.fromkeys(row["set"] for row in record["scores"]))
+    cells, kinds, words = {}, {}, {}
+    for row in record["scores"]:
+        cells.setdefault(row["row"], {})[row["set"]] = row
+        kinds[row["row"]] = row["kind"]
+        words[row["row"]] = row["label"] or KIND_WORDS[row["kind"]]
+    order = ("floor", "trained", "untrained", "ceiling")
+    head = ("row", "kind", *sets)
+    lines = [head, ("---", "---", *["---:"] * len(sets))]
+    for name in sorted(
+        cells, key=lambda name: (order.index(kinds[name]), -max(r["score"] for r in cells[name].values()))
+    ):
+        found = (cells[name].get(set_name) for set_name in sets)
+        scores = (f"{row['score']:.3f} +- {row['error']:.3f}" if row else "-" for row in found)
+        lines.append((f"`{name}`", words[name], *scores))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 if __name__ == "__main__":
-    print(table(), finder_table(), sep="\n\n")
+    print(table(), finder_table(), trackformers_table(), sep="\n\n")

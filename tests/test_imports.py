@@ -30,7 +30,7 @@ ALLOWED = {
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
     "tiling": {"errors", "data", "trackers"},
     "predictions": {"errors", "files", "data", "trackers", "training"},
-    "track_latency": {"errors", "machine", "data", "trackers"},
+    "track_latency": {"errors", "machine", "memory", "data", "trackers"},
     "sectored": {"data", "trackers"},
     "decomposition": {"errors", "data", "trackers", "evaluation", "sectored", "ceilings"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},

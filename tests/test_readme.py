@@ -4,6 +4,9 @@ import importlib.util
 import re
 from pathlib import Path
 
+import yaml
+
+SETS = ("10-50", "50-100", "200-500")
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -49,6 +52,33 @@ def test_the_record_of_the_helix_finder_meets_its_targets():
         measured.append(max(event["median"] for event in samples[name]["cpu_s"]))
         for value, limit in zip(measured, limits, strict=True):
             assert limit is None or value <= limit, name
+
+
+def test_the_table_of_the_trackformers_is_that_of_the_record():
+    page = (ROOT / "docs/trackformers.md").read_text(encoding="utf-8")
+    assert page.partition("<!-- demo -->\n")[2].partition("\n<!-- /demo -->")[0] == tables().trackformers_table()
+
+
+def test_the_record_of_the_demo_reaches_what_a_demo_has_to():
+    record = tables().read("trackformers")
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    seconds = sum(training["seconds"] for training in record["trainings"])
+    assert seconds / 2 < record["demo_seconds"] < 12 * 60  # two cores
+    rows = {row["row"].partition("@")[0] for row in record["scores"] if row["kind"] != "ceiling"}
+    assert rows == set(config["subevents"]["trackers"])
+    for training in record["trainings"]:
+        model = config["models"][training["model"]]
+        override = model.get("overrides", {}).get(training["set"], {}).get("training", {})
+        assert training["steps"] == {**model["training"], **override}["steps"]
+    trained = [training for training in record["trainings"] if len(training["validation_losses"]) > 1]
+    assert {training["model"] for training in trained} == {"encreg", "enccla", "contrastive"}
+    for training in trained:
+        assert training["seconds"] <= 180 and training["label"] == "demo"
+        assert training["validation_losses"][-1] < training["validation_losses"][0]
+    encreg = [row for row in record["scores"] if row["set"] == "10-50" and row["row"].startswith("encreg")]
+    assert max(row["above_floor"] for row in encreg if row["above_floor"] is not None) >= 0.02
+    kinds = {set_name: {row["kind"] for row in record["scores"] if row["set"] == set_name} for set_name in SETS}
+    assert all(kinds[set_name] >= {"floor", "ceiling", "trained"} for set_name in SETS)
 
 
 def test_the_two_commands_come_first():

@@ -122,6 +122,38 @@ def test_limit_leaves_out_larger_numbers(monkeypatch, caplog):
     assert "10, 15 tracks left out" in caplog.text
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 4 GiB")])
+def test_no_memory_leaves_out_larger_numbers(caplog, error):
+    class Greedy(Fake):
+        def find_tracks(self, hits, timer):
+            if len(self.seen) >= 4:  # a warm-up and a call of 5 tracks and of 10
+                raise error
+            return super().find_tracks(hits, timer)
+
+    with caplog.at_level(logging.WARNING, logger="trackbench"):
+        table = time_tracks(Greedy(), [toy_event(20)], LatencyPlan((5, 10, 15, 20), calls=1))
+    assert set(table["n_tracks"]) == {5, 10}
+    assert "not enough memory: 15, 20 tracks left out" in caplog.text
+
+
+def test_other_errors_are_not_taken_for_memory():
+    class Broken(Fake):
+        def find_tracks(self, hits, timer):
+            raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        time_tracks(Broken(), [toy_event(20)], LatencyPlan((5, 10), calls=1))
+
+
+def test_memory_that_would_be_needed_is_foreseen(monkeypatch, caplog):
+    monkeypatch.setattr(track_latency, "resident_mb", lambda: 100.0)
+    monkeypatch.setattr(track_latency, "peak_mb", lambda: 150.0)
+    with caplog.at_level(logging.WARNING, logger="trackbench"):
+        table = time_tracks(Fake(), [toy_event(20)], LatencyPlan((5, 10, 20), calls=1, memory_mb=199.0))
+    assert set(table["n_tracks"]) == {5}  # 50 MB for 5 tracks, so 200 for 10
+    assert "200 MB may be needed, 199 MB can be had: 10, 20 tracks left out" in caplog.text
+
+
 def test_devices(monkeypatch):
     events = [toy_event(20)]
     plan = LatencyPlan((10,), calls=1)

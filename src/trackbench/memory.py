@@ -37,6 +37,16 @@ def peak_mb() -> float:
     return _max_rss_mb() if peak is None else peak
 
 
+def available_mb() -> float:
+    """Memory that can be had without swapping [MB = 10^6 bytes] (Linux), infinite where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("inf")
+    values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(values[0]) * 1024 / 1e6 if values else float("inf")
+
+
 def return_free_memory() -> None:
     """Give freed memory back to the system (Linux, glibc): else later work reuses it and seems to need none."""
     import pyarrow as pa

@@ -17,6 +17,7 @@ from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.machine import machine_facts
+from trackbench.memory import available_mb, peak_mb, reset_peak, resident_mb
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker, load_module
 
 COLUMNS = ("n_tracks", "n_hits", "call", "stage", "wall_s", "cpu_s")
@@ -32,6 +33,7 @@ class LatencyPlan:
     tracks: numbers of tracks, ascending; calls: recorded calls per number, each on another event
     warmup: calls per number that are not recorded, >= 1: the very first one loads weights and compiles
     limit_s: no larger numbers are tried after a call longer than this [s of wall clock], 0 = no limit
+    memory_mb: no larger numbers are tried if more than this may be needed [MB], 0 = what is free
     seed: of the drawn tracks
     """
 
@@ -39,6 +41,7 @@ class LatencyPlan:
     calls: int = 5
     warmup: int = 1
     limit_s: float = 0.0
+    memory_mb: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
@@ -47,6 +50,7 @@ class LatencyPlan:
         _require("calls", self.calls, self.calls >= 1, ">= 1")
         _require("warmup", self.warmup, self.warmup >= 1, ">= 1")
         _require("limit_s", self.limit_s, self.limit_s >= 0, ">= 0")
+        _require("memory_mb", self.memory_mb, self.memory_mb >= 0, ">= 0")
 
 
 def _require(name: str, value: object, good: bool, expected: str) -> None:
@@ -93,29 +97,55 @@ def time_tracks(tracker: TrackerBase, events: Sequence[tuple[Hits, Truth]], plan
 
     tracker: usually with the stages "network" and "clustering"; only hits reach it
     Returns ``COLUMNS``: a row per number of tracks, call and stage (``base.STAGES`` and "total"), wall clock and CPU
-    process time [s]; n_hits differs from call to call. Making the event is not timed.
+    process time [s]; n_hits differs from call to call. Making the event is not timed. Numbers of tracks after a call
+    that took too long, needed more memory than there is, or will need it if memory grows with the square of the
+    tracks, are left out with a warning.
     """
     rows = []
     for n_tracks in plan.tracks:
-        longest = 0.0
-        for call in range(-plan.warmup, plan.calls):
-            number = call + plan.warmup  # the warm-up gets events of its own
-            rng = np.random.default_rng([plan.seed, n_tracks, number, _STAGE])
-            hits, _ = draw_tracks(events, n_tracks, rng, number % len(events) if events else 0)
-            timer = Timer()
-            wall, cpu = time.perf_counter(), time.process_time()
-            tracker.reconstruct(hits, timer)
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            longest = max(longest, wall) if call >= 0 else longest
-            if call >= 0:
-                rows += [(n_tracks, len(hits), call, name, timer.wall[name], timer.cpu[name]) for name in timer.wall]
-                rows.append((n_tracks, len(hits), call, "total", wall, cpu))
+        left_out = ", ".join(str(n) for n in plan.tracks if n >= n_tracks)
+        reset_peak()
+        before = resident_mb()
+        try:
+            found = _time_calls(tracker, events, plan, n_tracks)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            log.warning("not enough memory: %s tracks left out (%s)", left_out, str(error).partition("\n")[0])
+            break
+        rows += found
+        longest = max(wall for _, _, _, stage, wall, _ in found if stage == "total")
         log.info("%d tracks: longest call %.3f s", n_tracks, longest)
-        if plan.limit_s and longest > plan.limit_s:
-            left_out = [str(n) for n in plan.tracks if n > n_tracks]
-            log.warning("a call took %.1f s > %g s: %s tracks left out", longest, plan.limit_s, ", ".join(left_out))
+        larger = [n for n in plan.tracks if n > n_tracks]
+        left_out = ", ".join(map(str, larger))
+        if larger and plan.limit_s and longest > plan.limit_s:
+            log.warning("a call took %.1f s > %g s: %s tracks left out", longest, plan.limit_s, left_out)
+            break
+        needed = (peak_mb() - before) * (larger[0] / n_tracks) ** 2 if larger else 0.0
+        free = min(available_mb(), plan.memory_mb or float("inf"))
+        if needed > free:
+            log.warning("%.0f MB may be needed, %.0f MB can be had: %s tracks left out", needed, free, left_out)
             break
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _time_calls(
+    tracker: TrackerBase, events: Sequence[tuple[Hits, Truth]], plan: LatencyPlan, n_tracks: int
+) -> list[tuple]:
+    """Rows of ``COLUMNS`` of all recorded calls with one number of tracks."""
+    rows = []
+    for call in range(-plan.warmup, plan.calls):
+        number = call + plan.warmup  # the warm-up gets events of its own
+        rng = np.random.default_rng([plan.seed, n_tracks, number, _STAGE])
+        hits, _ = draw_tracks(events, n_tracks, rng, number % len(events) if events else 0)
+        timer = Timer()
+        wall, cpu = time.perf_counter(), time.process_time()
+        tracker.reconstruct(hits, timer)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        if call >= 0:
+            rows += [(n_tracks, len(hits), call, name, timer.wall[name], timer.cpu[name]) for name in timer.wall]
+            rows.append((n_tracks, len(hits), call, "total", wall, cpu))
+    return rows
 
 
 def time_on_devices(

@@ -14,6 +14,7 @@ from trackbench.learning_config import (
     set_range,
     sets_with_weights,
 )
+from trackbench.training.config import TrainingConfig
 
 SETS = list(SUBEVENTS["sets"])
 FIRST_SET = (
@@ -28,12 +29,22 @@ CEILINGS = [
         for n_phi, n_theta, n_p in [(30, 30, 3), (15, 15, 3), *class_bins(config)]
     ),
 ]
+CLASS_CEILING = CEILINGS[2]  # of the published 5,400 classes
 # (model, set) of every network that is trained
 TRAINED = [
     (name, trained_on)
     for name, model in config["models"].items()
     for trained_on in model["sets"]
 ]
+
+
+def has_curve(model, trained_on):
+    """True if a training is validated more than once, so that there is a curve to show; a control is not."""
+    settings = TrainingConfig(**model_settings(config, model, trained_on)["training"])
+    return settings.steps > settings.validate_every
+
+
+CURVES = [trained for trained in TRAINED if has_curve(*trained)]
 # The first phase has no cuts: every particle with a hit is a target.
 SUBEVENT_SELECTION = {
     "pt_min": 0.0,
@@ -56,6 +67,7 @@ COLLISION_FIGURES = [
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
 LATENCY_EVENTS = 20  # parents whose tracks are drawn
+LATENCY_MEMORY_MB = 16000  # numbers of tracks that may need more are left out
 LATENCY_LIMIT_S = 60  # a call that takes longer is the last of its row
 PREDICTED_EVENTS = 500  # of the maps and residuals
 DECOMPOSITION = SUBEVENTS["decomposition"]
@@ -274,7 +286,7 @@ def decomposition_digest():
 def training_results():
     """Figure of the loss curves."""
     return [
-        f"results/{RUN}/figures/training.{k}" for k in ("pdf", "png", "csv") if TRAINED
+        f"results/{RUN}/figures/training.{k}" for k in ("pdf", "png", "csv") if CURVES
     ]
 
 

@@ -80,7 +80,7 @@ rule track_latency:
         gpu=lambda wildcards: gpus(
             latency_row(wildcards).model, latency_row(wildcards).trained_on
         ),
-        mem_mb=16000,
+        mem_mb=LATENCY_MEMORY_MB,
         runtime=120,
     params:
         code=lambda wildcards: digest(
@@ -91,6 +91,7 @@ rule track_latency:
         tracks=SUBEVENTS["latency"]["tracks"],
         calls=SUBEVENTS["latency"]["calls"],
         limit_s=LATENCY_LIMIT_S,
+        memory_mb=LATENCY_MEMORY_MB,
         events=LATENCY_EVENTS,
         devices=["cpu", "cuda"],
         seed=config["seed"],

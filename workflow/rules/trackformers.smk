@@ -28,7 +28,7 @@ MATRIX = [
 MATRIX += [
     {"set": name, "row": row, "file": row, "kind": row_kind(row)}
     for name in SETS
-    for row in (FLOOR, CEILINGS[0])
+    for row in (FLOOR, CEILINGS[0], CLASS_CEILING)
 ]
 QUOTED_ROW = "EncReg"
 
@@ -249,11 +249,10 @@ rule plot_training:
     input:
         histories=[
             f"results/{RUN}/models/{model}/{name}-history.csv"
-            for model, name in TRAINED
+            for model, name in CURVES
         ],
         facts=[
-            f"results/{RUN}/models/{model}/{name}-facts.json"
-            for model, name in TRAINED
+            f"results/{RUN}/models/{model}/{name}-facts.json" for model, name in CURVES
         ],
         manifests=[
             f"results/{{run}}/prepared/{sample_of(name)}/manifest.json"

@@ -20,7 +20,9 @@ def main(inputs, out, params):
     timing = pd.concat([pd.read_csv(path) for path in inputs.timing], ignore_index=True)
     devices = dict.fromkeys(zip(timing["device"], timing["device_name"], strict=True))
     statement = "; ".join(f"{device}: {name}" for device, name in devices) + "; 1 CPU thread, first calls excluded"
-    header = replace(sample_header(inputs.manifest, {}), n_events=None)  # events are made of several
+    header = replace(
+        sample_header(inputs.manifest, {}), n_events=None, hits="hits of the full detector"
+    )  # events are made of several
     how = {"published": read_published(inputs.published), "header": header, "labels": params.labels}
     save_as(out.png, *track_latency_figure(timing, statement, **how))
 

@@ -19,7 +19,8 @@ def main(inputs, out, row, params):
     from trackbench.track_latency import LatencyPlan, time_on_devices
 
     events = list(islice(read_events(inputs.index, "test"), params.events))
-    plan = LatencyPlan(tuple(params.tracks), params.calls, limit_s=params.limit_s, seed=params.seed)
+    limits = {"limit_s": params.limit_s, "memory_mb": params.memory_mb}
+    plan = LatencyPlan(tuple(params.tracks), params.calls, **limits, seed=params.seed)
     tuned, weights = inputs.get("tuned"), inputs.get("weights")
     settings = json.loads(Path(tuned).read_text(encoding="utf-8"))["settings"] if tuned else dict(params.settings)
     if weights:

@@ -74,7 +74,6 @@ ROW_STYLES = {
     "contrastive_greedy": TrackerStyle("#1845fb", "^"),
     "contrastive_latents": TrackerStyle("#ffa90e", "v"),
     "contrastive_inside": TrackerStyle("#bd1f01", "P"),
-    "encreg_latents": TrackerStyle("#3f90da", "8"),
     "encreg_refined": TrackerStyle("#717581", "8"),
     "joint": TrackerStyle("#a96b59", "h"),
     "encreg_q_over_pt": TrackerStyle("#3f90da", "<"),

@@ -99,7 +99,8 @@ def track_latency_figure(
     if handles:
         right.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5))
     left.set_ylabel(f"Time per event [ms], {CLOCKS[clock]}")
-    text = statement + "\nmedian, bars 16-84 %; events of drawn particles, no noise"
+    calls = "-".join(map(str, sorted({table["n_calls"].min(), table["n_calls"].max()}))) if len(table) else "0"
+    text = statement + f"\nmedian of {calls} calls, bars 16-84 %; events of drawn particles, no noise"
     text += f"; {DAGGER} quoted: other device, bar = range of tracks, hits not given" if quoted is not None else ""
     draw_header(left, header, text, right=right)
     parts = [table, quoted] if quoted is not None and len(quoted) else [table]
