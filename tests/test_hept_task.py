@@ -10,6 +10,8 @@ from toys import toy_event
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.metrics import evaluate_event
+from trackbench.geometry.detector import ALL_LAYERS, layer_index, mirrored_layers
+from trackbench.geometry.layers import layer_table
 from trackbench.training.config import LossConfig, TrainingConfig, settings_classes
 
 torch = pytest.importorskip("torch")
@@ -312,3 +314,14 @@ def test_one_event_is_learnt_by_heart():
     result = evaluate_event(labels, event[1])
     assert result.value("dm") > 0.99
     assert result.value("fake_rate") == result.value("dup_rate") == 0
+
+
+def test_layers_change_places_in_a_mirror_at_z_0():
+    table = layer_table()
+    volume, layer = np.array(ALL_LAYERS).T
+    mirrored = layer_index(*mirrored_layers(volume, layer))
+    assert sorted(mirrored) == list(range(len(ALL_LAYERS)))
+    expected = np.where(table.barrel, table.position, -table.position)
+    np.testing.assert_allclose(table.position[mirrored], expected)
+    np.testing.assert_array_equal(mirrored[mirrored], np.arange(len(ALL_LAYERS)))
+    assert mirrored_layers(np.array([0, 8]), np.array([3, 4]))[1].tolist() == [3, 4]

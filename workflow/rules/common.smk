@@ -100,8 +100,15 @@ def is_simulated(sample):
 def hit_selection(sample):
     """DataSelection values of a sample: sub-events are cut from every hit of the full detector."""
     if sample == "parents":
-        return {"detector": "full", "hit_eta_max": None, "truth_filter": False}
-    return {key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")}
+        return {
+            "detector": "full",
+            "hit_eta_max": None,
+            "truth_filter": False,
+            "cells": DATA["cells"],
+        }
+    return {
+        key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter", "cells")
+    }
 
 
 def simulation_settings(wildcards):
@@ -115,6 +122,8 @@ def simulation_settings(wildcards):
         settings |= SUBEVENTS["parents"]["simulate"]
     if wildcards.sample in COLLISION_SETS:
         settings |= simulation_of(config, wildcards.sample)
+    if DATA["cells"]:
+        settings["cells"] = True
     return settings
 
 

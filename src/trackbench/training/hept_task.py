@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trackbench.data.cell_features import turn_features
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
-from trackbench.geometry.coordinates import wrap_angle
+from trackbench.geometry.detector import mirrored_layers
 from trackbench.trackers.layers.hept_batch import HeptBatch
 from trackbench.trackers.layers.hept_batch import collate as collate_hits
 from trackbench.trackers.layers.hept_config import HeptConfig
@@ -201,11 +202,12 @@ def matching_share(
 
 
 def _moved(hits: Hits, move: Symmetry) -> Hits:
-    """Move the hits, and turn the direction of their cells along, if they have one."""
-    features = dict(hits.features)
-    if "gphi" in features:
-        features["gphi"] = wrap_angle(features["gphi"] + move.angle)
-    return replace(hits, xyz=move.positions(hits.xyz), features=features)
+    """Move the hits with their layers, and turn the direction of their cells along, if they have one."""
+    volume, layer = hits.volume_id, hits.layer_id
+    if move.flip:
+        volume, layer = mirrored_layers(volume, layer)
+    features = turn_features(hits.features, move.angle)
+    return replace(hits, xyz=move.positions(hits.xyz), volume_id=volume, layer_id=layer, features=features)
 
 
 def _check_event(hits: Hits, truth: Truth) -> None:

@@ -6,12 +6,11 @@ hits by the reader, never by position; "geometry" is an input of our own for eve
 
 import numpy as np
 
-from trackbench.data.hits import Hits
+from trackbench.data.hits import CELL_FEATURES, Hits
 from trackbench.errors import InputError, describe
 from trackbench.geometry.coordinates import azimuth, radius
 from trackbench.geometry.detector import PIXEL_LAYERS, layer_index
 
-CELL_FEATURES = ("charge_frac", "leta", "lphi", "lx", "ly", "lz", "geta", "gphi")
 PHI_OCTAVES = range(1, 7)  # sine and cosine of 2^k phi; k = 0 is among the plain features
 ETA_OCTAVES = range(6)
 N_FEATURES = {"published": 15, "geometry": 8 + 2 * len(PHI_OCTAVES) + 2 * len(ETA_OCTAVES) + len(PIXEL_LAYERS)}
