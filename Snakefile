@@ -24,7 +24,7 @@ report: "workflow/report/workflow.rst"
 
 wildcard_constraints:
     run=config["run"],
-    sample="main|scan|effects|parents",
+    sample="|".join(["main", "scan", "effects", "parents", *COLLISION_SETS]),
     shard="[0-9]{4}",
     tracker="[a-z][a-z0-9_]*",
     archive="[A-Za-z0-9_]+",
@@ -42,6 +42,7 @@ include: "workflow/rules/subevents.smk"
 include: "workflow/rules/trackformers.smk"
 include: "workflow/rules/studies.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/collisions.smk"
 
 
 rule all:

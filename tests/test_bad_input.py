@@ -217,7 +217,7 @@ def test_clip_repairs_corrupt_charges_and_says_so(tmp_path, caplog):
     np.testing.assert_array_equal(cells["value"], expected)
     assert cells["value"].dtype == np.float32
     assert "clipped 2 cell values to [0, 1] (first: hit_id 3 has -0.5)" in caplog.text
-    with pytest.raises(ConfigError, match="on_bad_charge: value 'ignore', expected error or clip"):
+    with pytest.raises(ConfigError, match="on_bad_charge: value 'ignore', expected error or clip or repair"):
         read_event(prefix, ["cells"], on_bad_charge="ignore")
 
 

@@ -8,7 +8,7 @@ import docutils.core
 import jinja2
 import pytest
 
-from trackbench.captions import about, reconstruction
+from trackbench.captions import about, about_set, reconstruction
 from trackbench.config import read_schema, with_defaults
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,10 @@ KINDS = {
 FEW_TRACKS = ("decomposition", "fit_accuracy", "label_noise", "masks", "matrix", "parameters", "track_latency")
 FEW_TRACKS += ("trackformers", "training")
 KINDS |= dict.fromkeys(FEW_TRACKS, "subevents")
-WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "surfaces")
+KINDS |= {"training": "training", "summary_collisions": "collisions"}
+OF_COLLISIONS = {"summary_collisions", "metrics", "overview", "differences", "rates"}
+SET = {"sets": {"pileup-2": {"events": {"train": 5, "val": 1, "test": 4}, "simulate": {"pileup": 2}}}}
+WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "summary_collisions", "surfaces")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
 
@@ -46,8 +49,11 @@ def complete(data=None, **blocks):
 
 def render(name, config, kind="efficiency"):
     """Caption ``name`` as text, the way Snakemake makes it: Jinja, then reStructuredText."""
-    params = {"about": about(KINDS[name], config)} if name in KINDS else {}
-    params["interval"] = config["evaluation"]["interval"]
+    params = {"interval": config["evaluation"]["interval"], "reference": config["evaluation"]["reference"]}
+    if KINDS.get(name) == "collisions":
+        params["about"] = about_set("pileup-2", config)
+    elif name in KINDS:
+        params["about"] = about(KINDS[name], config)
     fake = SimpleNamespace(params=SimpleNamespace(**params), config=config, wildcards=SimpleNamespace(kind=kind))
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     text = environment.from_string((REPORT / f"{name}.rst").read_text(encoding="utf-8")).render(snakemake=fake)
@@ -60,15 +66,18 @@ def render(name, config, kind="efficiency"):
 
 def test_every_caption_and_every_rule_is_covered():
     assert {path.stem for path in REPORT.glob("*.rst")} == {*KINDS, "workflow"}
-    for block in RULES.split("\nrule ")[1:]:
+    for block in re.split(r"\n(?:use )?rule ", RULES)[1:]:
         captions = set(re.findall(r'caption="../report/(\w+)\.rst"', block))
         kinds = set(re.findall(r'about=about\("(\w+)", config\)', block))
-        assert kinds == {KINDS[name] for name in captions}, block.splitlines()[0]
+        if "about=about_collisions" in block:
+            assert not kinds and captions <= OF_COLLISIONS, block.splitlines()[0]
+        else:
+            assert kinds == {KINDS[name] for name in captions}, block.splitlines()[0]
         uses_interval = any("params.interval" in (REPORT / f"{name}.rst").read_text() for name in captions)
         assert not uses_interval or 'interval=config["evaluation"]["interval"]' in block
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation", *FEW_TRACKS}))
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation", "summary_collisions", *FEW_TRACKS}))
 @pytest.mark.parametrize(
     ("data", "present", "absent"),
     [
@@ -88,10 +97,10 @@ def test_captions_name_the_data_and_the_hits(name, data, present, absent):
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_captions_never_name_another_interval(name):
-    text = render(name, complete(evaluation={"interval": "wilson"}))
+    text = render(name, complete(evaluation={"interval": "wilson"}, collisions=SET))
     assert "Clopper" not in text
     assert ("68.27 % Wilson" in text) == (name in WITH_INTERVAL)
-    text = render(name, complete())
+    text = render(name, complete(collisions=SET))
     assert ("68.27 % Clopper-Pearson" in text) == (name in WITH_INTERVAL)
 
 
@@ -193,3 +202,9 @@ def test_captions_of_few_tracks_name_sets_parents_and_labels(name):
     assert "networks labelled demo are not trained to the end" in text.replace("Networks", "networks")
     kaggle = render(name, complete({"source": "kaggle"}, subevents=subevents))
     assert "simulated, TrackML-like" not in kaggle and "labelled" not in kaggle
+
+
+def test_tables_of_low_pile_up_say_what_ran_beside_them():
+    text = render("summary_collisions", complete(collisions=SET))
+    assert "4 test events of the sample pileup-2 (" + SIMULATED.replace("200 pile-up", "2 pile-up") in text
+    assert "side by side" in text and "no other job" not in text

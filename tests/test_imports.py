@@ -42,8 +42,10 @@ ALLOWED = {
     "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
     "digest": set(),
     "jobs": {"errors"},
-    "captions": {"data", "evaluation"},
-    "config": {"errors", "trackers", "simulation.config", "learning_config"},
+    "captions": {"data", "evaluation", "collisions"},
+    "config": {"errors", "trackers", "simulation.config", "learning_config", "collisions"},
+    "collisions": {"errors", "simulation.config", "learning_config"},
+    "post_processing": {"errors", "data", "trackers", "evaluation", "fitting"},
     "learning_config": {"errors", "trackers", "settings", "simulation.config", "training.config"},
     "settings": {"errors"},
     "campaign": {

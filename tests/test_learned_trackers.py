@@ -21,6 +21,8 @@ from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import load_weights, save_weights
 
 LEARNED = [name for name in tracker_names() if settings_of(load_module(name).Config)]
+# Those with a ``HitNetwork``, whose attention has backends.
+WITH_BACKENDS = [name for name in LEARNED if issubclass(load_module(name).Config, learned.LearnedConfig)]
 SMALL = {"width": 8, "heads": 2, "ffn": 8, "layers": 1, "inputs": "helix"}
 
 
@@ -42,8 +44,10 @@ def write(path, kind="encreg", seed=0, **settings):
 
 
 def test_trackers_with_a_checkpoint_are_the_learned_ones():
-    assert {"encreg", "enccla"} <= set(LEARNED)
-    assert all(issubclass(load_module(name).Tracker, learned.LearnedTracker) for name in LEARNED)
+    assert {"encreg", "enccla", "heptv2"} <= set(LEARNED)
+    assert all(issubclass(load_module(name).Tracker, learned.NetworkTracker) for name in LEARNED)
+    assert {"encreg", "enccla"} <= set(WITH_BACKENDS)
+    assert all(issubclass(load_module(name).Tracker, learned.LearnedTracker) for name in WITH_BACKENDS)
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -78,16 +82,16 @@ def test_with_the_weights_of_another_kind(hits):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"backend": "flash"}, "backend: value 'flash', expected one of auto, sdpa, varlen, flex"),
-        ({"device": "cuda:7"}, "device: value 'cuda:7', expected one of auto, cpu, cuda"),
-    ],
-)
-def test_bad_settings(name, settings, message):
-    with pytest.raises(ConfigError, match=f"trackers.{name}.{message}"):
-        build_config(name, settings)
+def test_bad_device(name):
+    with pytest.raises(ConfigError, match=f"trackers.{name}.device: value 'cuda:7', expected one of auto, cpu, cuda"):
+        build_config(name, {"device": "cuda:7"})
+
+
+@pytest.mark.parametrize("name", WITH_BACKENDS)
+def test_bad_backend(name):
+    message = f"trackers.{name}.backend: value 'flash', expected one of auto, sdpa, varlen, flex"
+    with pytest.raises(ConfigError, match=message):
+        build_config(name, {"backend": "flash"})
 
 
 def test_backends_are_those_of_the_attention():
@@ -127,7 +131,7 @@ def test_stages(name, stages, hits):
     assert set(timer.wall) == {"features", "network"} | stages
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", WITH_BACKENDS)
 def test_backends_give_the_same_tracks(name, hits):
     settings = settings_of(load_module(name).Config)
     expected = build_tracker(name, settings).reconstruct(hits)

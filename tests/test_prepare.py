@@ -322,7 +322,7 @@ def test_simulated_shard_folders_and_manifest(tmp_path):
     assert manifest["pileup"] == {"0000": 5, "0001": 20}
     assert manifest["n_events_per_split"] == {"train": 0, "val": 1, "test": 2}
     assert manifest["seed"] == 1
-    assert manifest["selection"] == {"detector": "pixel", "hit_eta_max": None, "truth_filter": False}
+    assert manifest["selection"] == {"detector": "pixel", "hit_eta_max": None, "truth_filter": False, "cells": False}
     vz = [truth.particles["vz"] for split in ("val", "test") for _, truth in read_events(index, split)]
     assert manifest["sigma_z_measured"] == pytest.approx(np.std(np.concatenate(vz), ddof=1))
     with pytest.raises(InputError, match=r"shard-0001: 1 events, expected 2 for shard 1"):

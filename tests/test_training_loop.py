@@ -207,7 +207,7 @@ def test_a_signal_ends_the_step_saves_and_raises(index, whole, tmp_path, number,
 
 def test_a_signal_during_validation_puts_the_validation_off(index, whole, tmp_path):
     class Validating(ToyTask):
-        def losses(self, network, batch):
+        def losses(self, network, batch, progress=1.0):
             if not network.training and self.count == 10:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().losses(network, batch)
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_every_term(index, whole, tmp_
 
 def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(index, tmp_path):
     class Root(ToyTask):
-        def losses(self, network, batch):
+        def losses(self, network, batch, progress=1.0):
             terms = super().losses(network, batch)
             weight = network[0].weight[0, 0]
             return {**terms, "root": torch.sqrt(weight - weight.detach())}  # 0 with an infinite slope
@@ -257,7 +257,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(index,
 
 def test_a_validation_loss_that_is_not_finite_stops(index, tmp_path):
     class Bad(ToyTask):
-        def losses(self, network, batch):
+        def losses(self, network, batch, progress=1.0):
             terms = super().losses(network, batch)
             return terms if network.training else {**terms, "count": terms["count"] / 0.0}
 
@@ -271,7 +271,7 @@ def test_a_validation_loss_that_is_not_finite_stops(index, tmp_path):
 class Worsening(ToyTask):
     """Its validation loss falls until ten steps are done and rises from then on."""
 
-    def losses(self, network, batch):
+    def losses(self, network, batch, progress=1.0):
         terms = super().losses(network, batch)
         return terms if network.training else {"count": terms["count"] * 0 + abs(self.count - 10) + 1.0}
 

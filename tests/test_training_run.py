@@ -186,7 +186,7 @@ def test_a_state_of_other_data_is_refused(index, tmp_path, monkeypatch):
 )
 def test_wrong_settings(blocks, message):
     with pytest.raises(ConfigError, match=message):
-        build_settings(blocks)
+        build_settings("encreg", blocks)
 
 
 def test_settings_are_coerced_as_little_as_possible():

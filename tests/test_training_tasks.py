@@ -10,7 +10,7 @@ from toys import toy_event
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.trackers.layers.network_config import NetworkConfig
-from trackbench.training.config import TASKS, LossConfig
+from trackbench.training.config import HEADS, LossConfig
 
 torch = pytest.importorskip("torch")
 
@@ -55,8 +55,8 @@ def built(task, seed=0):
 
 
 def test_each_kind_has_a_fitting_network_and_refuses_the_others():
-    assert set(NETWORKS) == set(TASKS)
-    for kind in TASKS:
+    assert set(NETWORKS) == set(HEADS)
+    for kind in HEADS:
         for other, network in NETWORKS.items():
             if kind == other:
                 assert make_task(kind, network, LOSS).kind == kind

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trackbench.errors import InputError
+from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import KINDS, load_weights, save_weights
@@ -19,11 +20,16 @@ SETTINGS = {
     "joint": {"classes": 6, "classifier_layers": 1},
     "contrastive": {"targets": "none", "embedding": 4},
 }
+HEPT = {"inputs": "geometry", "width": 8, "heads": 2, "ffn": 8, "layers": 1, "position_hidden": 8, "queries": "seeded"}
 FACTS = {"label": "demo", "steps": 12, "bins": {"phi": [0.5, 1.0]}, "loss": None}
 
 
 def network_of(kind="encreg"):
     torch.manual_seed(2)
+    if kind == "heptv2":
+        from trackbench.trackers.layers.hept_network import HeptNetwork
+
+        return HeptNetwork(HeptConfig(**HEPT))
     network = HitNetwork(NetworkConfig(**SMALL, **SETTINGS[kind]))
     network.set_normalisation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([90.0, 91.0, 400.0]))
     return network
@@ -80,6 +86,10 @@ def test_wrong_use_is_refused_and_leaves_the_old_file(path):
         save_weights(path, "encdec", network_of(), {})
     with pytest.raises(ValueError, match="kind 'enccla' does not fit"):
         save_weights(path, "enccla", network_of("encreg"), {})
+    with pytest.raises(ValueError, match="kind 'encreg' does not fit HeptConfig"):
+        save_weights(path, "encreg", network_of("heptv2"), {})
+    with pytest.raises(ValueError, match="kind 'heptv2' does not fit NetworkConfig"):
+        save_weights(path, "heptv2", network_of(), {})
     with pytest.raises(TypeError, match="not JSON serializable"):
         save_weights(path, "encreg", network_of(), {"mean": np.zeros(3)})
     assert path.read_bytes() == before

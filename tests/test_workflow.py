@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from raw_events import raw_tables, write_raw
 
 from trackbench.data.particle_id import generation_number
@@ -139,6 +140,27 @@ def test_table_of_the_first_phase_has_floor_ceilings_and_labels(smoke):
         assert "simulated" in (smoke / f"results/smoke/tables/{name}.md").read_text().lower()
 
 
+def test_tables_and_figures_of_low_pile_up(smoke):
+    results = smoke / "results/smoke"
+    index = pd.read_csv(results / "prepared/pileup-2/index.csv")
+    assert index["event_id"].tolist() == list(range(40_000_001, 40_000_009))
+    assert index["split"].value_counts().to_dict() == {"train": 4, "val": 2, "test": 2}
+    manifest = json.loads((results / "prepared/pileup-2/manifest.json").read_text())
+    assert (manifest["pileup"], manifest["hard_process"], manifest["sigma_z"]) == (2.0, "ttbar", 5.5)
+    table = pd.read_csv(results / "tables/metrics_pileup-2.csv")
+    measured = table[table["source"].str.startswith("measured")]
+    assert set(measured["tracker"]) == {"dbscan", "hdbscan", "helix_finder"}
+    assert (table["source"].str.startswith("quoted")).any()
+    tuned = json.loads((results / "tuned/pileup-2/dbscan.json").read_text())
+    assert tuned["metric"] == "dm" and set(tuned["events"]) == set(index.loc[index["split"] == "val", "event_id"])
+    summary = (results / "tables/summary_pileup-2.md").read_text()
+    for words in ("2 pile-up", "CPU time [ms]", "Jobs ran side by side", "Fake rate [%]", "heptv2 \N{DAGGER}"):
+        assert words in summary
+    for name in ("overview", "differences", "efficiency_pt", "efficiency_eta", "fake_rate_pt", "fake_rate_eta"):
+        assert pd.read_csv(results / f"figures/{name}_pileup-2.csv").shape[0] > 0
+    assert "Low pile-up" in (results / "report.html").read_text(encoding="utf-8")
+
+
 def test_trained_models_leave_weights_history_and_no_state(smoke):
     models = smoke / "results/smoke/models"
     names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
@@ -165,6 +187,8 @@ FEW_ROW = {"reconstruct_subevents", "evaluate_subevents", "plot_fit_accuracy", "
 TIMED_ROW = {"tune_subevents", "track_latency", "plot_track_latency", "decomposition"}  # of contrastive
 TRAINED = {"train", "predictions", "reconstruct_transfer", "plot_matrix", "plot_parameters", "plot_training"}
 FEW_SCORED = {"ceilings", "label_noise", "plot_label_noise", "plot_matrix", "plot_parameters"} | FEW_ROW | TIMED_ROW
+LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions"}
+LOW_ROW = {"reconstruct_collisions", "tables_collisions"} | LOW_PLOTS  # of helix_finder, which is not tuned
 RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfaces"}
 
 
@@ -172,16 +196,23 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
     ("module", "rerun"),
     [
         ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}),
-        ("plotting/style.mplstyle", PLOTS | PICTURES | FEW_PLOTS | {"plot_effects", "plot_residuals"}),
+        ("plotting/style.mplstyle", PLOTS | PICTURES | FEW_PLOTS | LOW_PLOTS | {"plot_effects", "plot_residuals"}),
         ("evaluation/score.py", set()),  # only the command and users call it
-        ("evaluation/matching.py", ((RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED) | FEW_SCORED),
+        (
+            "evaluation/matching.py",
+            ((RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED) | FEW_SCORED | LOW_ROW | {"tune_collisions"},
+        ),
         ("evaluation/effects.py", {"effects", "plot_effects"}),
         ("plotting/effects.py", {"plot_effects"}),
-        ("evaluation/summary.py", {"tables", "plot_overview", "trackformers_table", "plot_matrix", "plot_parameters"}),
+        (
+            "evaluation/summary.py",
+            {"tables", "plot_overview", "tables_collisions", "plot_overview_collisions"}
+            | {"trackformers_table", "plot_matrix", "plot_parameters"},
+        ),
         ("trackers/grid_window.py", RUNS | PLOTS),
         ("trackers/helix_hash.py", (RUNS | PLOTS) - UNTUNED),
-        ("trackers/helix_finder.py", (RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED),
-        ("fitting/gls.py", (RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED),
+        ("trackers/helix_finder.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW),
+        ("fitting/gls.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW),
         ("training/loop.py", FEW_ROW | TIMED_ROW | TRAINED),
         ("trackers/layers/pairs.py", FEW_ROW | TIMED_ROW | TRAINED),
         ("trackers/latent.py", FEW_ROW | TIMED_ROW),
@@ -235,10 +266,37 @@ def test_paper_configuration_plans(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     text = done.stdout + done.stderr
     assert "Download train_2.zip from Kaggle" in text
-    planned = set(re.findall(r"Train (\w+) on ([0-9-]+) tracks", text))
+    planned = set(re.findall(r"Train (\w+) on ([a-z0-9-]+)", text))
     sets = ("10-50", "50-100", "200-500")
     models = ("encreg", "encreg_helix", "enccla", "joint", "contrastive")
     assert planned == {(model, name) for model in models for name in sets}
+    assert "Run helix_finder over the test events of trackml" in text
+    assert "Simulate trackml" not in text  # source: data
+
+
+NETWORKS = {
+    "contrastive": (
+        {"task": "contrastive", "network": {"targets": "none", "embedding": 8}},
+        {"tracker": "latent", "settings": {"space": "embedding"}},
+    ),
+    "heptv2": ({"task": "heptv2"}, {}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_network_on_whole_events_is_one_model_and_one_row(tmp_path, name):
+    copy_tree(tmp_path)
+    config = yaml.safe_load((tmp_path / "config/smoke.yaml").read_text())
+    model, row = NETWORKS[name]
+    config["models"]["added"] = {**model, "sets": ["pileup-2"], "training": {"label": "demo"}}
+    config["collisions"]["trackers"][name] = {**row, "model": "added"}
+    (tmp_path / "added.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    done = snakemake(tmp_path, "--dry-run", config="added.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = done.stdout + done.stderr
+    assert "Train added on pileup-2" in text
+    assert f"Run {name} over the test events of pileup-2" in text
+    assert "exception" not in text.lower()
 
 
 def test_paper_configuration_plans_on_slurm(tmp_path):

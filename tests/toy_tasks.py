@@ -71,6 +71,7 @@ class ToyTask:
     """Regress two numbers from the mean position: 58 weights, dropout, random variation of the events."""
 
     kind = "toy"
+    betas = (0.9, 0.999)
 
     def __init__(self, on_step=None):
         self.scale = None
@@ -93,7 +94,7 @@ class ToyTask:
             y.append([len(truth.particles) / 10, float(np.sin(truth.particles["phi"].iloc[0]))])
         return ToyBatch(torch.tensor(np.array(x), dtype=torch.float32), torch.tensor(y, dtype=torch.float32))
 
-    def losses(self, network, batch):
+    def losses(self, network, batch, progress=1.0):
         error = (network(batch.x) - batch.y).square().mean(dim=0)
         terms = {"count": error[0], "angle": 0.5 * error[1]}
         if network.training:

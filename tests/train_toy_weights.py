@@ -12,17 +12,26 @@ import torch
 from toy_weights import FOLDER
 from toys import toy_event
 
+from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.training.config import LossConfig
+from trackbench.training.hept_config import HeptLossConfig
 from trackbench.training.tasks import make_task
 
 ENCODER = {"inputs": "helix", "layers": 2, "ffn": 64, "norm": "pre", "activation": "gelu", "dropout": 0.0}
 LOSS = LossConfig(regression="smooth_l1", n_phi=24, n_theta=20, n_p=1)
-# tracker -> kind of its weights and network
+HEPT = HeptConfig(
+    **{"inputs": "geometry", "width": 32, "heads": 4, "ffn": 32, "layers": 2, "position_hidden": 32},
+    **{"embedding": 16, "embedding_hidden": 32, "embedding_layers": 2, "rounds": 2, "block": 64, "regions": 0},
+    **{"sectors": 1, "queries": "seeded", "n_queries": 150, "decoder_layers": 1},
+)
+HEPT_LOSS = HeptLossConfig(class_weight=1.0, hit_weight=0.5, nce_weight=4.0, negatives=0, decoder_pt_min=0.0)
+# tracker -> kind of its weights, network and loss
 MODELS = {
-    "encreg": ("encreg", NetworkConfig(**ENCODER, targets="q_over_pt")),
-    "enccla": ("enccla", NetworkConfig(**ENCODER, targets="none", classes=LOSS.n_classes)),
-    "latent": ("contrastive", NetworkConfig(**ENCODER, targets="none", embedding=8)),
+    "encreg": ("encreg", NetworkConfig(**ENCODER, targets="q_over_pt"), LOSS),
+    "enccla": ("enccla", NetworkConfig(**ENCODER, targets="none", classes=LOSS.n_classes), LOSS),
+    "latent": ("contrastive", NetworkConfig(**ENCODER, targets="none", embedding=8), LOSS),
+    "heptv2": ("heptv2", HEPT, HEPT_LOSS),
 }
 STEPS, EVENTS_PER_STEP = 200, 4
 
@@ -33,10 +42,10 @@ def events_of_step(step):
     return [toy_event(60, 40, int(number), pt_min=0.5 + 1.5 * (number % 2), event_id=number) for number in numbers]
 
 
-def train(kind, config, steps=STEPS, seed=0):
+def train(kind, config, loss_config=LOSS, steps=STEPS, seed=0):
     """Train on fresh toy events in every step. Returns task, network and the mean loss of the last tenth."""
     torch.manual_seed(seed)
-    task = make_task(kind, config, LOSS)
+    task = make_task(kind, config, loss_config)
     task.fit(event for step in range(10) for event in events_of_step(step))
     network = task.build()
     optimiser = torch.optim.Adam(network.parameters(), lr=1.0)

@@ -4,8 +4,9 @@ Captions are known before any job has run, so they say what was asked for; table
 say what the events are (``evaluation.sample``). The text is reStructuredText.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from trackbench.collisions import simulation_of
 from trackbench.data.prepare import DataSelection
 from trackbench.evaluation.sample import unusual_detector
 from trackbench.evaluation.selection import TruthSelection
@@ -22,11 +23,28 @@ def about(kind: str, config: Mapping) -> str:
     """Say what one kind of result was made from.
 
     kind: "comparison" (tables and figures of all test events), "surfaces", "event" (one event drawn),
-        "latency", "tiled", "simulation", "effects" (variations of the simulation) or "subevents" (sets of few tracks)
+        "latency", "tiled", "simulation", "effects" (variations of the simulation), "subevents" (sets of few tracks) or
+        "training" (all sets that networks are trained on)
     config: the complete workflow configuration
     Returns sentences in reStructuredText. Raises KeyError for another kind.
     """
     return _KINDS[kind](config).replace("|", r"\|")
+
+
+def about_set(name: str, config: Mapping) -> str:
+    """Say what the results of one set of whole events were made from, as ``about`` does. name: of the set."""
+    known, events = _of_set(config, name), config["collisions"]["sets"][name]["events"]
+    tuned = min(config["collisions"]["tuning"]["events"], events["val"])
+    models = [config["models"][row["model"]] for row in config["collisions"]["trackers"].values() if row["model"]]
+    models = [model for model in models if name in model["sets"]]
+    return _sentences(
+        f"{_count(events['test'], 'test event')} of the sample {name} ({_data(known)})",
+        f"hits used: {_hits(known)}",
+        f"particles selected: {TruthSelection(**config['selection']).label()}; no hit is removed by this selection",
+        f"networks are trained on {events['train']} events of the same sample" if models else "",
+        f"settings are tuned on {_count(tuned, 'validation event')}" if tuned else "",
+        _label_note(models),
+    ).replace("|", r"\|")
 
 
 def reconstruction(data: Mapping, padded: bool = True) -> str:
@@ -101,14 +119,33 @@ def _subevents(config: Mapping) -> str:
     events = parents["events"]
     known = {**config, "data": {**config["data"], "simulate": {**config["data"]["simulate"], **parents["simulate"]}}}
     sets = ", ".join(block["sets"])
-    labels = {model["training"].get("label", "") for model in config["models"].values()} - {""}
     return _sentences(
         f"Sub-events of {sets} tracks cut from {events['train']} training, {events['val']} validation and "
         f"{events['test']} test parents ({_data(known)}), split by parent",
         "all hits of the full detector left by the drawn particles, noise removed by truth",
         "targets: all particles with a hit, no cut on pT or eta",
-        f"networks labelled {' or '.join(sorted(labels))} are not trained to the end" if labels else "",
+        _label_note(config["models"].values()),
     )
+
+
+def _training(config: Mapping) -> str:
+    texts = [_subevents(config)] if config["subevents"]["sets"] or not config["collisions"]["sets"] else []
+    for name, block in config["collisions"]["sets"].items():
+        if any(name in model["sets"] for model in config["models"].values()):
+            events = f"{block['events']['train']} training and {block['events']['val']} validation events"
+            texts.append(_sentences(f"Whole events of {name}: {events} ({_data(_of_set(config, name))})"))
+    return " ".join(texts)
+
+
+def _label_note(models: Iterable[Mapping]) -> str:
+    labels = {model["training"].get("label", "") for model in models} - {""}
+    return f"networks labelled {' or '.join(sorted(labels))} are not trained to the end" if labels else ""
+
+
+def _of_set(config: Mapping, name: str) -> dict:
+    """The configuration with the data of a set of whole events in place of those of the main sample."""
+    source = {} if config["collisions"]["sets"][name]["source"] == "data" else {"source": "simulate"}
+    return {**config, "data": {**config["data"], **source, "simulate": simulation_of(config, name)}}
 
 
 _KINDS: dict[str, Callable[[Mapping], str]] = {
@@ -120,6 +157,7 @@ _KINDS: dict[str, Callable[[Mapping], str]] = {
     "simulation": _simulation,
     "effects": _effects,
     "subevents": _subevents,
+    "training": _training,
 }
 
 

@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+from trackbench.collisions import check_collisions
 from trackbench.errors import ConfigError, describe
 from trackbench.learning_config import check_learning, check_weights
 
@@ -105,6 +106,7 @@ def _check_relations(config: Mapping) -> None:
         SimulationConfig(**{**data["simulate"], "pileup": pileup})
     _check_effects(config)
     check_learning(config)
+    check_collisions(config)
     if data["source"] == "local" and not Path(data["local"]["path"]).exists():
         what = f"'{data['local']['path']}' does not exist"
         raise ConfigError(describe("config key data.local.path", what, "a directory or zip of events"))

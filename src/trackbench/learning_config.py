@@ -1,7 +1,8 @@
 """What the workflow configuration says about data sets of few tracks and trained networks: check it, look things up.
 
-Light on purpose: every job of the workflow reads it. A *row* is an entry of ``subevents.trackers``; written
-``name@10-50`` it is the row with the weights trained on that set, whatever set it is run on.
+Light on purpose: every job of the workflow reads it. A *row* is an entry of ``subevents.trackers`` or
+``collisions.trackers``, whichever the set belongs to; written ``name@10-50`` it is the row with the weights trained on
+that set, whatever set it is run on.
 """
 
 import re
@@ -30,6 +31,11 @@ def set_range(name: str) -> tuple[int, int]:
     return int(low), int(high)
 
 
+def block_of(config: Mapping, set_name: str) -> str:
+    """Block of the configuration that a set belongs to: "collisions" (full events) or "subevents"."""
+    return "collisions" if set_name in config["collisions"]["sets"] else "subevents"
+
+
 def find_row(config: Mapping, name: str, set_name: str) -> Row:
     """Look up a row for one set.
 
@@ -37,7 +43,7 @@ def find_row(config: Mapping, name: str, set_name: str) -> Row:
     Returns the row; trackers that need weights have them from ``trained_on``.
     """
     base, _, other = name.partition("@")
-    entry = config["subevents"]["trackers"][base]
+    entry = config[block_of(config, set_name)]["trackers"][base]
     trained_on = (other or set_name) if entry["model"] else None
     settings = {**entry["settings"], **entry["overrides"].get(other or set_name, {})}
     return Row(entry["tracker"] or base, settings, entry["model"], trained_on)
@@ -48,15 +54,20 @@ def rows_of_set(config: Mapping, set_name: str) -> list[str]:
     models = config["models"]
     return [
         name
-        for name, entry in config["subevents"]["trackers"].items()
+        for name, entry in config[block_of(config, set_name)]["trackers"].items()
         if entry["model"] is None or set_name in models[entry["model"]]["sets"]
     ]
 
 
 def matrix_rows(config: Mapping, set_name: str) -> list[str]:
     """Rows of the train-on-A test-on-B matrix for test set ``set_name``, without those of ``rows_of_set``."""
-    trained = {name: config["models"][_entry(config, name)["model"]]["sets"] for name in config["subevents"]["matrix"]}
+    trained = {name: sets_with_weights(config, _entry(config, name)["model"]) for name in config["subevents"]["matrix"]}
     return [f"{name}@{other}" for name, sets in trained.items() for other in sets if other != set_name]
+
+
+def sets_with_weights(config: Mapping, model: str, block: str = "subevents") -> list[str]:
+    """Sets of a block that a model is trained on, in the order of the model's."""
+    return [name for name in config["models"][model]["sets"] if name in config[block]["sets"]]
 
 
 def model_settings(config: Mapping, model: str, set_name: str) -> dict[str, dict]:
@@ -95,7 +106,7 @@ def check_learning(config: Mapping) -> None:
     for name in config["models"]:
         _check_model(config, name)
     for name in config["subevents"]["trackers"]:
-        _check_row(config, name)
+        check_row(config, "subevents", name)
     _check_studies(config)
 
 
@@ -118,36 +129,46 @@ def _check_parents(config: Mapping) -> None:
 
 def _check_model(config: Mapping, name: str) -> None:
     from trackbench.settings import build_dataclass
-    from trackbench.trackers.layers.network_config import NetworkConfig
-    from trackbench.training.config import LossConfig, TrainingConfig, check_task
+    from trackbench.training.config import check_task, settings_classes
 
     where, entry = f"models.{name}", config["models"][name]
-    known = config["subevents"]["sets"]
+    classes = settings_classes(entry["task"])
+    known = [*config["subevents"]["sets"], *config["collisions"]["sets"]]
     for set_name in (*entry["sets"], *entry["overrides"]):
         _choice(f"{where}.sets", set_name, known)
     for set_name in entry["sets"]:
         blocks = model_settings(config, name, set_name)
-        network = build_dataclass(NetworkConfig, f"{where}.network", blocks["network"])
-        loss = build_dataclass(LossConfig, f"{where}.loss", blocks["loss"])
-        check_task(entry["task"], network, loss)
-        build_dataclass(TrainingConfig, f"{where}.training", blocks["training"])
-    events = config["subevents"]["parents"]["events"]
+        built = {block: build_dataclass(cls, f"{where}.{block}", blocks[block]) for block, cls in classes.items()}
+        check_task(entry["task"], built["network"], built["loss"])
+    for set_name in entry["sets"]:
+        _check_events_to_train(config, set_name)
+
+
+def _check_events_to_train(config: Mapping, set_name: str) -> None:
+    in_parents = block_of(config, set_name) == "subevents"
+    where = "subevents.parents" if in_parents else f"collisions.sets.{set_name}"
+    events = (
+        config["subevents"]["parents"]["events"] if in_parents else config["collisions"]["sets"][set_name]["events"]
+    )
     for split in ("train", "val"):
         what = f"value {events[split]} with a model to train"
-        _require(f"subevents.parents.events.{split}", what, events[split] >= 1, "at least 1")
+        _require(f"{where}.events.{split}", what, events[split] >= 1, "at least 1")
 
 
-def _check_row(config: Mapping, name: str) -> None:
-    where, entry = f"subevents.trackers.{name}", config["subevents"]["trackers"][name]
+def check_row(config: Mapping, block: str, name: str) -> None:
+    """Check a row of a block, "subevents" or "collisions". Raises ConfigError."""
+    where, entry = f"{block}.trackers.{name}", config[block]["trackers"][name]
     tracker = entry["tracker"] or name
     for set_name in entry["overrides"]:
-        _choice(f"{where}.overrides", set_name, config["subevents"]["sets"])
+        _choice(f"{where}.overrides", set_name, config[block]["sets"])
     for settings in (entry["settings"], *entry["overrides"].values()):
         build_config(tracker, settings)
     needs_model = hasattr(load_module(tracker).Config, "checkpoint")
     if entry["model"] is not None:
         _choice(f"{where}.model", entry["model"], config["models"])
         _require(f"{where}.model", f"tracker '{tracker}' has no weights", needs_model, "no model")
+        what = f"model '{entry['model']}' is trained on none of {block}.sets"
+        _require(f"{where}.model", what, sets_with_weights(config, entry["model"], block), "a model that is")
     elif needs_model and not entry["settings"].get("checkpoint"):
         raise ConfigError(describe(f"config key {where}.model", "missing", "one of " + ", ".join(config["models"])))
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 
+from trackbench.data.cell_features import turn_features
 from trackbench.data.hits import Hits
 from trackbench.errors import InputError, describe
 from trackbench.trackers.base import Timer, TrackerBase
@@ -25,9 +26,9 @@ def tile_event(hits: Hits, n_hits: int, seed: int = 0) -> Hits:
     n_hits: number of hits to make, >= 1
     seed: with the event number decides the rotation angles and which hits the last, partial copy has
     Copy 0 is the event itself; each further copy is rotated about z by a random angle, and the last one
-    is a random subset of its hits (so below the size of the event, hits are thinned). Volumes, layers,
-    modules and per-hit features are kept as they are, so module positions and directions do not match
-    the rotated hits. hit_id runs from 1 in order of the copies. Same arguments, same result.
+    is a random subset of its hits (so below the size of the event, hits are thinned). Volumes, layers
+    and modules are kept as they are, so module positions do not match the rotated hits; directions of cells
+    turn along. hit_id runs from 1 in order of the copies. Same arguments, same result.
     Raises InputError if the event has no valid hit or n_hits < 1. Cost O(n_hits).
     """
     real = np.flatnonzero(hits.valid)
@@ -53,7 +54,7 @@ def tile_event(hits: Hits, n_hits: int, seed: int = 0) -> Hits:
         layer_id=tiled.layer_id,
         module_id=tiled.module_id,
         valid=tiled.valid,
-        features=tiled.features,
+        features=turn_features(tiled.features, angles[copy]),
         event_id=hits.event_id,
     )
 

@@ -11,7 +11,8 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from trackbench.captions import about, reconstruction
+from trackbench.captions import about, about_set, reconstruction
+from trackbench.collisions import first_event, simulation_of
 from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
@@ -33,6 +34,8 @@ SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 EFFECTS = config["effects"]["variations"]
 EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
 SUBEVENTS = config["subevents"]
+COLLISIONS = config["collisions"]
+COLLISION_SETS = list(COLLISIONS["sets"])
 SPLITS = ["train", "val", "test"]
 FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
 FIGURES = [
@@ -60,6 +63,8 @@ def events_per_split(sample):
         return DATA["events"]
     if sample == "parents":
         return SUBEVENTS["parents"]["events"]
+    if sample in COLLISION_SETS:
+        return COLLISIONS["sets"][sample]["events"]
     n_shards = len(config["scan"]["pileup"] if sample == "scan" else EFFECTS)
     return {"test": config[sample]["events"] * n_shards}
 
@@ -68,6 +73,8 @@ def shard_events(sample):
     """Events per shard; a shard of the scan is one pile-up, one of the effects one variation."""
     if sample == "parents":
         return SUBEVENTS["parents"]["shard_events"]
+    if sample in COLLISION_SETS:
+        return COLLISIONS["sets"][sample]["shard_events"]
     return DATA["shard_events"] if sample == "main" else config[sample]["events"]
 
 
@@ -84,15 +91,24 @@ def shards(sample):
 
 
 def is_simulated(sample):
-    """Pile-up scan and effects are always simulated, main sample and parents if their source says so."""
+    """Pile-up scan and effects are always simulated, other samples if their source says so."""
+    if sample in COLLISION_SETS and COLLISIONS["sets"][sample]["source"] == "simulate":
+        return True
     return sample in ("scan", "effects") or DATA["source"] == "simulate"
 
 
 def hit_selection(sample):
     """DataSelection values of a sample: sub-events are cut from every hit of the full detector."""
     if sample == "parents":
-        return {"detector": "full", "hit_eta_max": None, "truth_filter": False}
-    return {key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter")}
+        return {
+            "detector": "full",
+            "hit_eta_max": None,
+            "truth_filter": False,
+            "cells": DATA["cells"],
+        }
+    return {
+        key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter", "cells")
+    }
 
 
 def simulation_settings(wildcards):
@@ -104,6 +120,10 @@ def simulation_settings(wildcards):
         settings |= list(EFFECTS.values())[int(wildcards.shard)]
     if wildcards.sample == "parents":
         settings |= SUBEVENTS["parents"]["simulate"]
+    if wildcards.sample in COLLISION_SETS:
+        settings |= simulation_of(config, wildcards.sample)
+    if DATA["cells"]:
+        settings["cells"] = True
     return settings
 
 
@@ -111,7 +131,7 @@ def event_numbers(wildcards):
     """Event numbers of a simulated shard.
 
     main counts from 1, shard k of the scan from 100000 (k + 1), shard k of the effects from 10 million + 100000 k,
-    parents of sub-events from 20 million + 1.
+    parents of sub-events from 20 million + 1, set k of whole events from 40 million + 1 + 1 million k.
     """
     size, shard = shard_events(wildcards.sample), int(wildcards.shard)
     if wildcards.sample == "scan":
@@ -120,6 +140,8 @@ def event_numbers(wildcards):
         return [10_000_000 + 100000 * shard + k for k in range(size)]
     total = sum(events_per_split(wildcards.sample).values())
     first = 20_000_001 if wildcards.sample == "parents" else 1
+    if wildcards.sample in COLLISION_SETS:
+        first = first_event(config, wildcards.sample)
     return list(range(first + shard * size, first + min((shard + 1) * size, total)))
 
 
@@ -206,6 +228,8 @@ def final_results():
         ),
         str(results / "figures" / "event_display_3d.html"),
         *first_phase_results(),
+        *training_results(),
+        *collision_results(),
     ]
 
 

@@ -7,9 +7,6 @@ use rule reconstruct as reconstruct_effects with:
         sample="effects",
 
 
-ruleorder: reconstruct_effects > reconstruct
-
-
 rule effects:
     input:
         index="results/{run}/prepared/effects/index.csv",

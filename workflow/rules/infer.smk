@@ -15,6 +15,8 @@ rule reconstruct:
         "logs/{run}/reconstruct/{sample}-{tracker}.log",
     benchmark:
         "results/{run}/benchmarks/reconstruct/{sample}-{tracker}.tsv"
+    wildcard_constraints:
+        sample="main|scan",
     conda:
         "../../envs/torch.yaml"
     threads: 1

@@ -103,6 +103,7 @@ rule plot_rates:
     params:
         code=digest("plot_rates.py"),
         trackers=TRACKERS,
+        variables=["pt", "eta", "phi", "z0"],
         selection=config["selection"],
         reference=config["evaluation"]["reference"],
         about=about("comparison", config),

@@ -1,7 +1,10 @@
-# Helpers of the rules on sub-events of few tracks: rows, their weights and settings, files of the studies.
+# Helpers of the rules on sub-events of few tracks and on sets of whole events: rows, their weights and settings, files
+# of the studies.
+from trackbench.collisions import reference_of, row_names
 from trackbench.learning_config import (
     FLOOR,
     Row,
+    block_of,
     class_bins,
     find_row,
     matrix_rows,
@@ -9,6 +12,7 @@ from trackbench.learning_config import (
     n_gpus,
     rows_of_set,
     set_range,
+    sets_with_weights,
 )
 from trackbench.training.config import TrainingConfig
 
@@ -48,6 +52,18 @@ SUBEVENT_SELECTION = {
     "min_layers": 1,
     "layer_rule": "hits",
 }
+# Sets that networks are trained on, whose manifests name the data of their loss curves.
+TRAINED_SETS = list(dict.fromkeys(name for _, name in TRAINED))
+COLLISION_CATEGORY = (
+    "Whole events"
+    if any(block["source"] == "data" for block in COLLISIONS["sets"].values())
+    else "Low pile-up"
+)  # of the report
+COLLISION_FIGURES = [
+    "overview",
+    "differences",
+    *(f"{kind}_{x}" for kind in ("efficiency", "fake_rate") for x in ("pt", "eta")),
+]
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
 LATENCY_EVENTS = 20  # parents whose tracks are drawn
@@ -58,12 +74,12 @@ DECOMPOSITION = SUBEVENTS["decomposition"]
 
 
 def sample_of(set_name):
-    """Sample of a set of sub-events."""
-    return f"tracks-{set_name}"
+    """Sample of a set: of whole events it has the name of the set."""
+    return set_name if set_name in COLLISION_SETS else f"tracks-{set_name}"
 
 
 def set_of(wildcards):
-    """Set of a sample of sub-events, the wildcard's."""
+    """Set of a sample, the wildcard's."""
     return wildcards.sample.removeprefix("tracks-")
 
 
@@ -75,7 +91,7 @@ def subevent_settings(wildcards):
 
 
 def row_of(wildcards):
-    """Row of ``subevents.trackers`` behind the wildcards sample and tracker."""
+    """Row behind the wildcards sample and tracker."""
     return find_row(config, wildcards.tracker, set_of(wildcards))
 
 
@@ -108,7 +124,11 @@ def row_tuned(wildcards):
 
 def tuned_file(name, row, set_name):
     """The same for a row given by name; set_name: of the tuning if the row has no weights."""
-    events = min(SUBEVENTS["tuning"]["events"], SUBEVENTS["parents"]["events"]["val"])
+    if set_name in COLLISION_SETS:
+        known = COLLISIONS["sets"][set_name]["events"]["val"]
+    else:
+        known = SUBEVENTS["parents"]["events"]["val"]
+    events = min(config[block_of(config, set_name)]["tuning"]["events"], known)
     tracker = load_module(row.tracker).Tracker
     space = tracker.space_to_tune(row.settings).keys() - row.settings.keys()
     if not events or not space:
@@ -212,7 +232,7 @@ def sets_with_predictions():
 def timed_row(name, set_name=None):
     """Row of a name: weights of the set it names, else of ``set_name`` or of the first its model is trained on."""
     entry = SUBEVENTS["trackers"][name.partition("@")[0]]
-    sets = config["models"][entry["model"]]["sets"] if entry["model"] else []
+    sets = sets_with_weights(config, entry["model"]) if entry["model"] else []
     default = set_name if set_name in sets or not sets else sets[0]
     return find_row(config, name, default or SETS[0])
 
@@ -263,13 +283,74 @@ def decomposition_digest():
     )
 
 
+def training_results():
+    """Figure of the loss curves."""
+    return [
+        f"results/{RUN}/figures/training.{k}" for k in ("pdf", "png", "csv") if CURVES
+    ]
+
+
+def collision_rows(wildcards):
+    """Rows of a set of whole events, the wildcard sample."""
+    return rows_of_set(config, wildcards.sample)
+
+
+def shown_names(wildcards):
+    """The same rows as tables and figures name them."""
+    return list(row_names(config, wildcards.sample).values())
+
+
+def collision_files(folder, ending):
+    """Function of the wildcards: one file per row of a set of whole events."""
+    return lambda wildcards: [
+        f"results/{wildcards.run}/{folder}/{wildcards.sample}/{row}-{ending}"
+        for row in collision_rows(wildcards)
+    ]
+
+
+def collision_evaluation(wildcards):
+    """Block ``evaluation`` with a reference among the rows of a set of whole events."""
+    reference = reference_of(config, wildcards.sample)
+    return {**config["evaluation"], "reference": reference}
+
+
+def rate_reference(wildcards):
+    """Reference of the ratio panel; none for fake rates, which are zero in many bins of low pile-up."""
+    if wildcards.kind == "fake_rate":
+        return None
+    return reference_of(config, wildcards.sample)
+
+
+def about_collisions(wildcards):
+    """What a result of a set of whole events was made from."""
+    return about_set(wildcards.sample, config)
+
+
+def collision_results():
+    """Tables and figures of the sets of whole events."""
+    tables = ("metrics_{}.csv", "summary_{}.html", "summary_{}.md", "summary_{}.tex")
+    results = []
+    for name in COLLISION_SETS:
+        figures = [
+            f
+            for f in COLLISION_FIGURES
+            if len(rows_of_set(config, name)) > 1 or f != "differences"
+        ]
+        results += [f"results/{RUN}/tables/{table.format(name)}" for table in tables]
+        results += [
+            f"results/{RUN}/figures/{figure}_{name}.{kind}"
+            for figure in figures
+            for kind in ("pdf", "png", "csv")
+        ]
+    return results
+
+
 def first_phase_results():
     """Tables and figures of the sub-events, by configuration."""
     if not SETS:
         return []
     tables = [f"trackformers.{kind}" for kind in ("csv", "html", "md", "tex")]
     figures = [f"fit_accuracy_{name}" for name in SETS]
-    figures += ["training"] if CURVES else []
     figures += ["matrix"] if SUBEVENTS["matrix"] else []
     figures += [f"parameter_widths_{name}" for name in sets_with_predictions()]
     figures += [f"label_noise_{name}" for name in SETS[:1] if SUBEVENTS["label_noise"]]

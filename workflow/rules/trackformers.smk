@@ -22,7 +22,7 @@ MATRIX = [
     }
     for row in SUBEVENTS["matrix"]
     for name in SETS
-    for trained_on in config["models"][SUBEVENTS["trackers"][row]["model"]]["sets"]
+    for trained_on in sets_with_weights(config, SUBEVENTS["trackers"][row]["model"])
     for file in [row if trained_on == name else f"{row}@{trained_on}"]
 ]
 MATRIX += [
@@ -254,13 +254,16 @@ rule plot_training:
         facts=[
             f"results/{RUN}/models/{model}/{name}-facts.json" for model, name in CURVES
         ],
-        manifest=f"results/{{run}}/prepared/tracks-{FIRST_SET}/manifest.json",
+        manifests=[
+            f"results/{{run}}/prepared/{sample_of(name)}/manifest.json"
+            for name in TRAINED_SETS
+        ],
     output:
         pdf="results/{run}/figures/training.pdf",
         png=report(
             "results/{run}/figures/training.png",
             caption="../report/training.rst",
-            category="Few tracks",
+            category="Few tracks" if SETS else COLLISION_CATEGORY,
             labels={"content": "4 loss curves"},
         ),
         csv="results/{run}/figures/training.csv",
@@ -276,7 +279,7 @@ rule plot_training:
         runtime=20,
     params:
         code=digest("plot_training.py"),
-        about=about("subevents", config),
+        about=about("training", config),
     message:
         "Plot loss curves"
     script:

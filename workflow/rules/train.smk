@@ -1,11 +1,15 @@
-# Networks: trained on the training split of a set of sub-events. Settings of trackers: tuned on validation events.
+# Networks: trained on the training split of a set of sub-events or of whole events. Settings of trackers: tuned on validation events.
 # Test events are used for neither.
 
 
 rule train:
     input:
-        index="results/{run}/prepared/tracks-{set}/index.csv",
-        manifest="results/{run}/prepared/tracks-{set}/manifest.json",
+        index=lambda wildcards: (
+            f"results/{wildcards.run}/prepared/{sample_of(wildcards.set)}/index.csv"
+        ),
+        manifest=lambda wildcards: (
+            f"results/{wildcards.run}/prepared/{sample_of(wildcards.set)}/manifest.json"
+        ),
     output:
         weights="results/{run}/models/{model}/{set}.pt",
         history="results/{run}/models/{model}/{set}-history.csv",
@@ -16,7 +20,7 @@ rule train:
         "results/{run}/benchmarks/train/{model}-{set}.tsv"
     wildcard_constraints:
         model="[a-z][a-z0-9_]*",
-        set="[0-9]+-[0-9]+",
+        set="|".join(TRAINED_SETS or ["none"]),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -32,7 +36,7 @@ rule train:
         blocks=lambda wildcards: model_settings(config, wildcards.model, wildcards.set),
         seed=config["seed"],
     message:
-        "Train {wildcards.model} on {wildcards.set} tracks"
+        "Train {wildcards.model} on {wildcards.set}"
     script:
         "../scripts/train.py"
 

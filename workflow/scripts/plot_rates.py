@@ -1,4 +1,4 @@
-"""Plot efficiency or fake rate against pT, eta, phi and z0."""
+"""Plot efficiency or fake rate against properties of particles, one figure each."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ def main(inputs, out, kind, params):
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.frames), strict=True))
     figure_of = efficiency_figure if kind == "efficiency" else fake_rate_figure
-    for variable in ("pt", "eta", "phi", "z0"):
+    for variable in params.variables:
         made = figure_of(frames, variable, reference=params.reference, header=header, interval=params.interval)
         save_as(out[f"{variable}_png"], *made)
 

@@ -14,14 +14,13 @@ def main(inputs, out):
 
     import pandas as pd
 
-    from trackbench.plotting.sample import sample_header, save_as
+    from trackbench.plotting.sample import common_header, sample_header, save_as
     from trackbench.plotting.training import training_figure
 
     histories = [pd.read_csv(path) for path in inputs.histories]
     facts = [json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.facts]
-    header = replace(sample_header(inputs.manifest, {}), n_events=None)  # each panel names its own number ...
-    if len({fact["set"] for fact in facts}) > 1:
-        header = replace(header, hits="")  # ... and set, while the manifest is that of one
+    # Each panel names its own set and number of events.
+    header = replace(common_header([sample_header(path, {}) for path in inputs.manifests]), n_events=None)
     save_as(out.png, *training_figure(histories, facts, header))
 
 

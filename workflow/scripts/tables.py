@@ -34,7 +34,8 @@ def main(inputs, out, params):
     table = metrics_table(measured, options, read_published(inputs.published))
     write_text(out.metrics, table.to_csv(index=False))
     how = {"note": sample.conditions(), "interval": params.evaluation["interval"].title()}
-    summary = summary_markdown(table, **how)
+    how["side_by_side"] = params.get("side_by_side", False)
+    summary = summary_markdown(table, **how, conventions=params.get("conventions", False))
     write_text(out.markdown, summary)
     write_text(out.page, markdown_page(params.title, summary))
     write_text(out.latex, summary_latex(table, **how))

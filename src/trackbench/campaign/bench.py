@@ -127,6 +127,8 @@ class Bench:
         self._untrained(folder / "published.pt", "encreg", NetworkConfig(**published), LossConfig())
         yield "published EncReg", "encreg", folder / "published.pt", False
         for model, entry in self.study.config["models"].items():
+            if entry["task"] not in TRACKERS:
+                continue
             set_name = entry["sets"][-1]
             blocks = self.study.blocks(model, set_name)
             weights = self.study.weights(model, set_name)

@@ -13,9 +13,10 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "reconstruct",
         help="run a tracker over events",
-        description="Run a tracker over events. Truth is not needed and never read. For each event one file"
-        " event000001000-tracks.csv is written: hit_id, track_id, one row per hit, -1 = unassigned. Trackers that"
-        " fit their candidates also write event000001000-parameters.csv: one row per track_id with d0, z0 [mm],"
+        description="Run a tracker over events. Truth is not needed and never read. The cells of an"
+        " event are read if it has any and the tracker uses them. For each event one file"
+        " event000001000-tracks.csv is written: hit_id, track_id, one row per hit, -1 = unassigned. Trackers that fit"
+        " their candidates also write event000001000-parameters.csv: one row per track_id with d0, z0 [mm],"
         " phi, theta [rad], q_over_pt [1/GeV] at the closest approach to the beam line, their covariance, chi2,"
         " n_dof and n_holes; and event000001000-vertices.csv: z, sigma_z [mm] and n_tracks of the vertices along"
         " the beam line.",
@@ -58,12 +59,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _reconstruct_event(tracker, event_id: int, prefix: str, args: argparse.Namespace) -> None:
-    from trackbench.data.hits import Hits
-    from trackbench.data.reader import read_event
+    from trackbench.data.prepare import DataSelection, build_hits
+    from trackbench.data.reader import has_part, read_event
     from trackbench.geometry.detector import is_pixel
 
-    (frame,) = read_event(prefix, ("hits",))
-    hits = Hits.from_frame(frame, event_id)
+    with_cells = getattr(tracker, "needs_features", False) and has_part(prefix, "cells")
+    frames = read_event(prefix, ("hits", "cells") if with_cells else ("hits",), "repair")
+    hits = build_hits(frames[0], DataSelection("full", cells=with_cells), event_id, *frames[1:])
     if args.pixel_only:
         # Masked like padding, so that strip hits keep their row in the file and get -1.
         hits = dataclasses.replace(hits, valid=is_pixel(hits.volume_id))

@@ -22,7 +22,7 @@ DOWNLOAD = "download or simulate the event again"
 # is capped at 5 mm per axis, hence 7.1 mm). The corrupt pixels of some Kaggle events reach 7e5.
 MAX_CHARGE = 10.0
 CLIP_CHARGE = 1.0
-BAD_CHARGE_MODES = ("error", "clip")
+BAD_CHARGE_MODES = ("error", "clip", "repair")
 
 
 def check_columns(part: str, names: Sequence[str], where: str) -> None:
@@ -65,15 +65,16 @@ def check_event(frames: Mapping[str, pd.DataFrame], where: Mapping[str, str]) ->
 def check_charges(cells: pd.DataFrame, where: str, on_bad_charge: str = "error") -> pd.DataFrame:
     """Check the cell values, or repair them.
 
-    cells: table of the cells; on_bad_charge: "error", or "clip" to limit all values to [0, 1] as the
-        two-stage MaskFormer reproduction does for the six Kaggle events with a pixel of up to 7e5
+    cells: table of the cells; on_bad_charge: "error"; or "clip" to limit all values to [0, 1] as the
+        two-stage MaskFormer reproduction does for the six Kaggle events with a pixel of up to 7e5; or "repair" to
+        do so to values outside 0 to ``MAX_CHARGE`` only
     Returns the cells, a changed copy if something was clipped (and then logs one warning).
     Raises InputError for a value that is not finite (always), negative or above ``MAX_CHARGE``.
     """
     if on_bad_charge not in BAD_CHARGE_MODES:
         raise ConfigError(describe("on_bad_charge", f"value {on_bad_charge!r}", " or ".join(BAD_CHARGE_MODES)))
     value = cells["value"].to_numpy()
-    upper = MAX_CHARGE if on_bad_charge == "error" else CLIP_CHARGE
+    upper = CLIP_CHARGE if on_bad_charge == "clip" else MAX_CHARGE
     bad = np.flatnonzero((value < 0) | (value > upper))
     if not bad.size:
         return cells
@@ -83,7 +84,9 @@ def check_charges(cells: pd.DataFrame, where: str, on_bad_charge: str = "error")
         remedy = "set on_bad_charge to 'clip' to limit charges to [0, 1]"
         raise InputError(describe(where, what, f"0 to {MAX_CHARGE:g}", remedy))
     log.warning("%s: clipped %d cell values to [0, 1] (first: %s)", where, bad.size, first)
-    return cells.assign(value=np.clip(value, 0, CLIP_CHARGE))
+    repaired = value.copy()
+    repaired[bad] = np.clip(value[bad], 0, CLIP_CHARGE)
+    return cells.assign(value=repaired)
 
 
 def _check_finite(frame: pd.DataFrame, where: str) -> None:

@@ -8,6 +8,8 @@ import pandas as pd
 from trackbench.errors import InputError, describe
 
 HIT_COLUMNS = ("hit_id", "x", "y", "z", "volume_id", "layer_id", "module_id")
+# Names and order of the features that ``data.cell_features`` computes.
+CELL_FEATURES = ("charge_frac", "leta", "lphi", "lx", "ly", "lz", "geta", "gphi")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from trackbench.data.hits import Hits
+from trackbench.data.cell_features import cell_features
+from trackbench.data.hits import CELL_FEATURES, Hits
 from trackbench.data.particle_id import generation_number, vertex_number
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import ConfigError, InputError, describe
 from trackbench.geometry.coordinates import pseudorapidity
 from trackbench.geometry.detector import ALL_LAYERS, is_pixel, layer_index
 
@@ -31,22 +32,37 @@ class DataSelection:
     hit_eta_max: keep hits with |eta| of the hit position up to this; None keeps all
     truth_filter: remove noise and the hits of particles with |eta| > 4 by truth, as the published
         HEPTv2 data are; a tracker then sees what no detector can give, so tables must say it
+    cells: give each hit the features of its cells, ``Hits.features`` of the names ``CELL_FEATURES`` (see
+        ``data.cell_features``); every raw event then needs a cells file, so simulated ones ``simulate.cells: true``.
+        The collection of hits stays the same.
     Raises ConfigError for a value outside these.
     """
 
     detector: str = "pixel"
     hit_eta_max: float | None = None
     truth_filter: bool = False
+    cells: bool = False
 
     def __post_init__(self):
         if self.detector not in DETECTORS:
             raise ConfigError(describe("data.detector", f"value {self.detector!r}", " or ".join(DETECTORS)))
-        if not isinstance(self.truth_filter, bool):
-            raise ConfigError(describe("data.truth_filter", f"value {self.truth_filter!r}", "true or false"))
+        for name in ("truth_filter", "cells"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(describe(f"data.{name}", f"value {getattr(self, name)!r}", "true or false"))
         limit = self.hit_eta_max
         is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if limit is not None and not (is_number and limit > 0):
             raise ConfigError(describe("data.hit_eta_max", f"value {limit!r}", "a number > 0 or nothing"))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts of a raw event that ``build_event`` needs, in the order it takes them."""
+        return (*RAW_PARTS, "cells") if self.cells else RAW_PARTS
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that the hits have."""
+        return CELL_FEATURES if self.cells else ()
 
     def label(self) -> str:
         """Return the selection in words, for captions: ``"pixel hits, noise kept"``."""
@@ -64,28 +80,31 @@ class DataSelection:
         return asdict(self)
 
 
-def build_hits(hits: pd.DataFrame, selection: DataSelection, event_id: int = 0) -> Hits:
+def build_hits(
+    hits: pd.DataFrame, selection: DataSelection, event_id: int = 0, cells: pd.DataFrame | None = None
+) -> Hits:
     """Build the hits of an event without truth, for reconstruction only.
 
-    hits: raw table of the hits
-    Returns the kept hits in file order. Raises ConfigError if the selection needs truth.
+    hits: raw table of the hits; cells: that of the cells, if the selection asks for them
+    Returns the kept hits in file order. Raises ConfigError if the selection needs truth, InputError if it needs
+    cells and they are not there or do not belong to the hits.
     """
     if selection.truth_filter:
         raise ConfigError(describe("data.truth_filter", "needs truth", "false", "or give the truth file"))
-    return Hits.from_frame(hits[_hit_mask(hits, selection)], event_id)
+    return _take_hits(hits, cells, _hit_mask(hits, selection), selection, event_id)
 
 
-def build_event(
-    frames: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], selection: DataSelection, event_id: int = 0
-) -> tuple[Hits, Truth]:
+def build_event(frames: tuple[pd.DataFrame, ...], selection: DataSelection, event_id: int = 0) -> tuple[Hits, Truth]:
     """Build hits and truth of an event.
 
-    frames: raw tables (hits, particles, truth), checked as by ``read_event(prefix, RAW_PARTS)``; the
-        truth may be in another order than the hits
+    frames: raw tables (hits, particles, truth) and, if the selection asks for them, cells, checked as by
+        ``read_event(prefix, selection.parts)``; truth and cells may be in another order than the hits
     Returns the kept hits in file order and their truth. Particle counts are over the kept hits, except
     ``n_hits_all``; particles that keep no hit stay in the table.
+    Raises InputError if the selection asks for cells and they are not there or do not belong to the hits.
     """
-    raw, particles, truth = frames
+    raw, particles, truth = frames[:3]
+    cells = frames[3] if len(frames) > 3 else None
     truth = _in_order_of(raw, truth)
     table = _particle_table(particles)
     row = np.searchsorted(table["particle_id"].to_numpy(), truth["particle_id"].to_numpy())
@@ -96,7 +115,7 @@ def build_event(
         inside = np.abs(table["eta"].to_numpy()) <= TRUTH_FILTER_ETA
         mask &= is_true & np.append(inside, False)[row]
     _add_counts(table, raw, row, mask)
-    hits = Hits.from_frame(raw[mask], event_id)
+    hits = _take_hits(raw, cells, mask, selection, event_id)
     kept = truth[mask]
     ids = kept["particle_id"].to_numpy(np.int64)
     return hits, Truth(hits.hit_id, ids, kept["weight"].to_numpy(np.float64), table, event_id)
@@ -112,6 +131,19 @@ def vertex_positions(particles: pd.DataFrame) -> np.ndarray:
     prompt = (particles["generation"] == 0) & (np.hypot(particles["vx"], particles["vy"]) < _PROMPT_RADIUS)
     chosen = particles[prompt]
     return chosen.groupby(vertex_number(chosen["particle_id"].to_numpy()))["vz"].median().to_numpy(np.float64)
+
+
+def _take_hits(
+    hits: pd.DataFrame, cells: pd.DataFrame | None, mask: np.ndarray, selection: DataSelection, event_id: int
+) -> Hits:
+    """Hits where ``mask`` (n,) is true, with the features of their cells if asked for."""
+    if not selection.cells:
+        return Hits.from_frame(hits[mask], event_id)
+    if cells is None:
+        what, remedy = "the cells are not given", "read them, or set data.cells to false"
+        raise InputError(describe(f"event {event_id}", what, "cells of the hits, as data.cells is true", remedy))
+    frame = hits.assign(**cell_features(hits, cells, f"cells of event {event_id}"))
+    return Hits.from_frame(frame[mask], event_id, CELL_FEATURES)
 
 
 def _hit_mask(hits: pd.DataFrame, selection: DataSelection) -> np.ndarray:

@@ -21,6 +21,7 @@ from trackbench.errors import ConfigError, InputError, describe
 
 # In this order; a table in both csv and csv.gz is refused, since the two may differ.
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_MISSING_REMEDIES = {"cells": "give it, simulate with cells, or do without cell features (data.cells: false)"}
 
 
 def read_event(
@@ -31,16 +32,24 @@ def read_event(
     prefix: the common start of the file names, such as ``"data/event000001000"``; also
         ``"train.zip/train/event000001000"`` for an event inside a zip archive
     parts: any of "hits", "cells", "particles", "truth"
-    on_bad_charge: what to do with corrupt cell values, "error" or "clip" (see ``check_charges``)
+    on_bad_charge: what to do with corrupt cell values, "error", "clip" or "repair" (see ``check_charges``)
     Returns one table per part, in the order asked for, with the columns of ``schema.COLUMNS``.
     Raises InputError for a file that is missing or wrong in any way. Parquet is taken before csv.
     """
-    prefix = Path(prefix)
-    root = next((p for p in prefix.parents if p.is_file()), prefix.parent)
-    if not root.is_dir() and not root.is_file():
-        raise InputError(describe(prefix, f"no directory {root}", "a prefix such as data/event000001000"))
+    root, name = _split_prefix(prefix)
     with open_files(root) as files:
-        return _read_tables(files, prefix.relative_to(root).as_posix(), parts, on_bad_charge)
+        return _read_tables(files, name, parts, on_bad_charge)
+
+
+def has_part(prefix: str | os.PathLike, part: str) -> bool:
+    """Tell whether an event has a file of ``part``, in any format.
+
+    prefix: as for ``read_event``; part: "hits", "cells", "particles" or "truth"
+    Raises InputError if the directory or archive of the prefix does not exist or cannot be opened.
+    """
+    root, name = _split_prefix(prefix)
+    with open_files(root) as files:
+        return any(f"{name}-{part}{suffix}" in _names_of(files, name) for suffix in _SUFFIXES)
 
 
 def iter_dataset(
@@ -72,6 +81,15 @@ def list_events(path: str | os.PathLike) -> list[tuple[int, str]]:
     """
     with open_files(path) as files:
         return [(event_id, str(Path(path) / prefix)) for event_id, prefix in find_events(files)]
+
+
+def _split_prefix(prefix: str | os.PathLike) -> tuple[Path, str]:
+    """Return the directory or archive of an event, and the start of its file names inside."""
+    prefix = Path(prefix)
+    root = next((p for p in prefix.parents if p.is_file()), prefix.parent)
+    if not root.is_dir() and not root.is_file():
+        raise InputError(describe(prefix, f"no directory {root}", "a prefix such as data/event000001000"))
+    return root, prefix.relative_to(root).as_posix()
 
 
 def _read_tables(files: EventFiles, prefix: str, parts: Sequence[str], on_bad_charge: str) -> tuple[pd.DataFrame, ...]:
@@ -107,7 +125,7 @@ def _file_of(files: EventFiles, names: set[str], prefix: str, part: str) -> str:
     found = [f"{prefix}-{part}{suffix}" for suffix in _SUFFIXES if f"{prefix}-{part}{suffix}" in names]
     if not found:
         wanted = " or ".join(f"{prefix}-{part}{suffix}" for suffix in _SUFFIXES)
-        raise InputError(describe(files.path, f"no {part} file", wanted))
+        raise InputError(describe(files.path, f"no {part} file", wanted, _MISSING_REMEDIES.get(part, "")))
     if len(found) > 1 and not found[0].endswith(".parquet"):
         raise InputError(describe(files.path, "both " + " and ".join(found), "one of them", "remove the other"))
     return found[0]

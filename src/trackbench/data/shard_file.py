@@ -1,6 +1,7 @@
 """One prepared shard on disk: a hits and a particles Parquet file with one row group per event.
 
-What the index and the manifest need travels as JSON in the Parquet metadata of both files.
+What the index and the manifest need travels as JSON in the Parquet metadata of both files. Features of cells are
+further float32 columns of the hits file, all of ``CELL_FEATURES`` in this order or none.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
-from trackbench.data.hits import HIT_COLUMNS, Hits
+from trackbench.data.hits import CELL_FEATURES, HIT_COLUMNS, Hits
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path
@@ -28,12 +29,16 @@ _FLOATS = {"x", "y", "z", "weight", "pt", "eta", "phi", "vx", "vy", "vz"}
 _KEY = b"trackbench"
 
 
-def _schema(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([(name, pa.float64() if name in _FLOATS else pa.int64()) for name in names])
+def _schema(names: Sequence[str], features: Sequence[str] = ()) -> pa.Schema:
+    fields = [(name, pa.float64() if name in _FLOATS else pa.int64()) for name in names]
+    return pa.schema([*fields, *((name, pa.float32()) for name in features)])
 
 
-HITS_SCHEMA = _schema(("event_id", *HIT_COLUMNS, "particle_id", "weight"))
+_HITS_NAMES = ("event_id", *HIT_COLUMNS, "particle_id", "weight")
+HITS_SCHEMA = _schema(_HITS_NAMES)
+CELL_HITS_SCHEMA = _schema(_HITS_NAMES, CELL_FEATURES)
 PARTICLES_SCHEMA = _schema(("event_id", *PARTICLE_COLUMNS))
+_SCHEMAS = {(): HITS_SCHEMA, CELL_FEATURES: CELL_HITS_SCHEMA}
 
 
 class ShardWriter:
@@ -43,9 +48,12 @@ class ShardWriter:
         self._files = (hits_file, particles_file)
 
     def add(self, hits: Hits, truth: Truth) -> str:
-        """Append an event. Returns the SHA-256 of its numbers, whatever the compression."""
+        """Append an event. Returns the SHA-256 of its numbers, whatever the compression.
+
+        Features that the shard has no column for are left out; InputError if one that it has is missing.
+        """
         digest = hashlib.sha256()
-        tables = (_hits_table(hits, truth), _particles_table(truth))
+        tables = (_hits_table(hits, truth, self._files[0].schema), _particles_table(truth))
         for file, table in zip(self._files, tables, strict=True):
             for name, column in zip(table.schema.names, table.columns, strict=True):
                 digest.update(name.encode())
@@ -60,13 +68,21 @@ class ShardWriter:
 
 
 @contextmanager
-def shard_writer(out_hits: str | Path, out_particles: str | Path) -> Iterator[ShardWriter]:
-    """Open both files of a shard for writing; they appear only if the block succeeds."""
+def shard_writer(
+    out_hits: str | Path, out_particles: str | Path, features: Sequence[str] = ()
+) -> Iterator[ShardWriter]:
+    """Open both files of a shard for writing; they appear only if the block succeeds.
+
+    features: names of ``Hits.features`` to keep, ``CELL_FEATURES`` or none; rounded to float32
+    """
+    if tuple(features) not in _SCHEMAS:
+        raise ValueError(f"features {tuple(features)}, expected {CELL_FEATURES} or none")
+    schema = _SCHEMAS[tuple(features)]
     options = {"compression": "zstd", "write_page_checksum": True}
     with (
         atomic_path(out_hits) as hits_path,
         atomic_path(out_particles) as particles_path,
-        pa_parquet.ParquetWriter(hits_path, HITS_SCHEMA, **options) as hits_file,
+        pa_parquet.ParquetWriter(hits_path, schema, **options) as hits_file,
         pa_parquet.ParquetWriter(particles_path, PARTICLES_SCHEMA, **options) as particles_file,
     ):
         yield ShardWriter(hits_file, particles_file)
@@ -86,8 +102,11 @@ class Shard:
             raise InputError(describe(self.path, "not a shard by its name", "shard-<k>-hits.parquet"))
         self.name = match[1]
         self.particles_path = self.path.with_name(f"shard-{self.name}-particles.parquet")
-        self._hits = _open(self.path, HITS_SCHEMA)
+        self._hits = _open(self.path, HITS_SCHEMA, CELL_HITS_SCHEMA)
         self._particles = _open(self.particles_path, PARTICLES_SCHEMA)
+        has_cells = self._hits.schema_arrow.names == CELL_HITS_SCHEMA.names
+        # Names of the features of the hits: ``CELL_FEATURES`` or none.
+        self.features: tuple[str, ...] = CELL_FEATURES if has_cells else ()
         self.metadata = _metadata(self.path, self._hits)
         if self.metadata != _metadata(self.particles_path, self._particles):
             what = "does not belong to the particles file beside it"
@@ -99,7 +118,7 @@ class Shard:
         return self.metadata["events"]
 
     def hits_frame(self, row: int) -> pd.DataFrame:
-        """Hits of the ``row``-th event, with particle_id and weight."""
+        """Hits of the ``row``-th event, with particle_id, weight and the features of the shard."""
         return _read_row_groups(self.path, self._hits, [row])
 
     def particles_frame(self, row: int) -> pd.DataFrame:
@@ -110,7 +129,7 @@ class Shard:
         """Hits and truth of the ``row``-th event."""
         event_id = self.events[row]["event_id"]
         frame = self.hits_frame(row)
-        hits = Hits.from_frame(frame, event_id)
+        hits = Hits.from_frame(frame, event_id, self.features)
         ids, weight = frame["particle_id"].to_numpy(np.int64), frame["weight"].to_numpy(np.float64)
         return hits, Truth(hits.hit_id, ids, weight, self.particles_frame(row), event_id)
 
@@ -123,7 +142,7 @@ class Shard:
         rows = list(rows)
         frame = _read_row_groups(self.path, self._hits, rows)
         particles = _read_row_groups(self.particles_path, self._particles, rows).drop(columns="event_id")
-        hits = Hits.from_frame(frame)
+        hits = Hits.from_frame(frame, features=self.features)
         ids, weight = frame["particle_id"].to_numpy(np.int64), frame["weight"].to_numpy(np.float64)
         events = []
         hit_slices, particle_slices = _slices(self._hits, rows), _slices(self._particles, rows)
@@ -135,7 +154,7 @@ class Shard:
         return events
 
 
-def _hits_table(hits: Hits, truth: Truth) -> pa.Table:
+def _hits_table(hits: Hits, truth: Truth, schema: pa.Schema) -> pa.Table:
     columns = {
         "event_id": np.full(len(hits), hits.event_id, dtype=np.int64),
         "hit_id": hits.hit_id,
@@ -146,7 +165,12 @@ def _hits_table(hits: Hits, truth: Truth) -> pa.Table:
         "particle_id": truth.particle_id,
         "weight": truth.weight,
     }
-    return pa.table(columns, schema=HITS_SCHEMA)
+    for name in schema.names[len(columns) :]:
+        if name not in hits.features:
+            where, remedy = f"event {hits.event_id}", "prepare with data.cells: true"
+            raise InputError(describe(where, f"no feature {name}", "the features of cells", remedy))
+        columns[name] = hits.features[name].astype(np.float32)
+    return pa.table(columns, schema=schema)
 
 
 def _particles_table(truth: Truth) -> pa.Table:
@@ -155,14 +179,14 @@ def _particles_table(truth: Truth) -> pa.Table:
     return pa.table({"event_id": event_id, **columns}, schema=PARTICLES_SCHEMA)
 
 
-def _open(path: Path, schema: pa.Schema) -> pa_parquet.ParquetFile:
+def _open(path: Path, *schemas: pa.Schema) -> pa_parquet.ParquetFile:
     try:
         file = pa_parquet.ParquetFile(path, page_checksum_verification=True)
         names = file.schema_arrow.names
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, error) from error
-    if names != schema.names:
-        wanted = "columns " + ", ".join(schema.names)
+    if all(names != schema.names for schema in schemas):
+        wanted = "columns " + ", ".join(schemas[0].names)
         raise InputError(describe(path, "columns " + ", ".join(names), wanted, PREPARE_AGAIN))
     return file
 

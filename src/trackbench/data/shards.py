@@ -19,7 +19,7 @@ import pyarrow as pa
 
 import trackbench
 from trackbench.data.hits import Hits
-from trackbench.data.prepare import RAW_PARTS, DataSelection, build_event, vertex_positions
+from trackbench.data.prepare import DataSelection, build_event, vertex_positions
 from trackbench.data.reader import list_events, read_event
 from trackbench.data.shard_file import PREPARE_AGAIN, Shard, ShardWriter, shard_writer
 from trackbench.data.splits import SPLITS
@@ -49,14 +49,16 @@ def prepare_shard(
         the sorted positions [shard * shard_events, (shard + 1) * shard_events); or one directory named
         ``shard-<k>`` as the simulation makes them, whose events are all this shard's
     n_events: number of events of the whole sample, which ends the last shard
-    selection: the hits to keep
-    Raises InputError if the source has too few events or one is wrong; then nothing is written.
+    selection: the hits to keep, and whether with the features of their cells; corrupt cell values are limited to
+        [0, 1], with a warning (``check_charges``, "repair")
+    Raises InputError if the source has too few events, one is wrong or lacks the cells asked for; then nothing is
+    written.
     """
     raw_sources = [Path(source) for source in raw_sources]
     records = []
-    with shard_writer(out_hits, out_particles) as writer:
+    with shard_writer(out_hits, out_particles, selection.features) as writer:
         for event_id, prefix in _shard_members(raw_sources, shard, shard_events, n_events):
-            hits, truth = build_event(read_event(prefix, RAW_PARTS), selection, event_id)
+            hits, truth = build_event(read_event(prefix, selection.parts, "repair"), selection, event_id)
             records.append(add_event(writer, hits, truth))
         raw = _raw_fields(raw_sources[0])
         writer.set_metadata({"events": records, "selection": selection.as_dict(), "raw": raw})
@@ -174,7 +176,9 @@ def _raw_fields(raw_source: Path) -> dict[str, object]:
 def _check_shards(shards: Sequence[Shard], splits: Mapping[int, str], where: str | Path) -> None:
     if not shards:
         raise InputError(describe(where, "no shards", "at least one"))
-    selections = {json.dumps(shard.metadata["selection"], sort_keys=True) for shard in shards}
+    # By way of the class, so that shards from before an option was added have its default.
+    found = [DataSelection(**shard.metadata["selection"]).as_dict() for shard in shards]
+    selections = {json.dumps(selection, sort_keys=True) for selection in found}
     if len(selections) > 1:
         what = "its shards have different selections: " + " and ".join(sorted(selections))
         raise InputError(describe(where, what, "one", "prepare them again"))

@@ -117,7 +117,7 @@ def cut_shard(parent_hits: str | Path, config: SubeventConfig, out_hits: str | P
     parents = Shard(parent_hits)
     _check_selection(parents)
     records = []
-    with shard_writer(out_hits, out_particles) as writer:
+    with shard_writer(out_hits, out_particles, parents.features) as writer:
         for row in range(len(parents.events)):
             for hits, truth in cut_event(*parents.read(row), config):
                 records.append(add_event(writer, hits, truth))

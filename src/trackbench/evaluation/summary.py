@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.published import QUOTED, is_quoted
 from trackbench.evaluation.sample import TRUTH_FILTER
 from trackbench.evaluation.tables import differences
@@ -39,25 +40,47 @@ COLUMNS = (
     Column("latency_ms", "Latency [ms]", percent=False),
     Column("peak_memory_mb", "Memory rise [MB]", percent=False),
 )
+_CPU = Column("cpu_ms", "CPU time [ms]", percent=False)  # shown where jobs ran side by side
+FAKE_COLUMNS = (
+    Column("fake_rate", "Purity, led by target"),
+    Column("fake_dm", "DM, led by target"),
+    Column("fake_dm_per_particle", "DM, per target"),
+    Column("fake_perfect", "Perfect, led by target"),
+    Column("fake_lhc", "LHC, led by target"),
+    Column("fake_all", "All cand."),
+    Column("fake_all_pt", "All cand., by fitted pT"),
+    Column("acorn_atlas_fake_3", "acorn, atlas matching"),
+    Column("maskformer_fake", "MaskFormer"),
+    Column("maskformer_fake_postfilter", "MaskFormer, hits filtered"),
+)
 DIFFERENCE_COLUMNS = tuple(c for c in COLUMNS if c.metric in ("dm", "fake_rate", "fake_all", "trackml_score"))
 
 
-def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
+def summary_markdown(
+    table: pd.DataFrame,
+    note: str = "",
+    interval: str = "Clopper-Pearson",
+    side_by_side: bool = False,
+    conventions: bool = False,
+) -> str:
     """Write the headline numbers, differences and footnotes as Markdown.
 
     table: long table of ``tables.metrics_table``
     note: description of the sample, e.g. "200 pile-up, sigma_z = 5.5 mm, all pixel hits"
     interval: name of the binomial interval in the table
+    side_by_side: other jobs ran beside the timed ones, so CPU time stands beside the latency, and the caption says so
+    conventions: add a table of the fake rates of every convention
     """
     measured, quoted = _split(table)
+    columns = _columns(side_by_side)
     # All measured rows share one selection, which the caption states: repeating it makes the table too wide.
-    rows = [[name, *_cells(measured, name, COLUMNS, _plain), "see below"] for name in _order(measured)]
+    rows = [[name, *_cells(measured, name, columns, _plain), "see below"] for name in _order(measured)]
     rows += [
-        [f"{name} {DAGGER}", *_cells(quoted, name, COLUMNS, _plain), _selection(quoted, name)]
+        [f"{name} {DAGGER}", *_cells(quoted, name, columns, _plain), _selection(quoted, name)]
         for name in _quoted_names(quoted)
     ]
-    parts = [markdown_table(["Tracker", *(c.heading for c in COLUMNS), "Selection"], rows)]
-    parts += [" ".join(_caption(measured, note, interval))]
+    parts = [markdown_table(["Tracker", *(c.heading for c in columns), "Selection"], rows)]
+    parts += [" ".join(_caption(measured, note, interval, side_by_side))]
     difference = differences(measured)
     if len(difference):
         reference = difference["reference"].iloc[0]
@@ -66,20 +89,24 @@ def summary_markdown(table: pd.DataFrame, note: str = "", interval: str = "Clopp
         head = [f"Difference to {reference}", *(c.heading for c in DIFFERENCE_COLUMNS)]
         n_events = int(difference["n_events"].iloc[0])
         parts += [markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
+    parts += _fake_parts(measured) if conventions else []
     notes = _quoted_notes(quoted)
     parts += [f"{DAGGER} {notes[0]}", "\n".join(f"- {text}" for text in notes[1:])] if notes else []
     return "\n\n".join(parts) + "\n"
 
 
-def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson") -> str:
+def summary_latex(
+    table: pd.DataFrame, note: str = "", interval: str = "Clopper-Pearson", side_by_side: bool = False
+) -> str:
     """Write the headline numbers as a LaTeX table (packages booktabs and graphicx). Arguments as above."""
     measured, quoted = _split(table)
-    rows = [[latex_text(name), *_cells(measured, name, COLUMNS, _math), "see caption"] for name in _order(measured)]
+    columns = _columns(side_by_side)
+    rows = [[latex_text(name), *_cells(measured, name, columns, _math), "see caption"] for name in _order(measured)]
     quoted_rows = [
-        [latex_text(name) + r"$^\dagger$", *_cells(quoted, name, COLUMNS, _math), latex_text(_selection(quoted, name))]
+        [latex_text(name) + r"$^\dagger$", *_cells(quoted, name, columns, _math), latex_text(_selection(quoted, name))]
         for name in _quoted_names(quoted)
     ]
-    head = latex_row(["Tracker", *(latex_text(c.heading) for c in COLUMNS), "Selection"])
+    head = latex_row(["Tracker", *(latex_text(c.heading) for c in columns), "Selection"])
     body = [head, r"\midrule", *map(latex_row, rows)]
     if quoted_rows:
         body += [r"\midrule", *map(latex_row, quoted_rows)]
@@ -89,10 +116,10 @@ def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-
         "% needs the packages booktabs and graphicx",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{latex_text(' '.join(_caption(measured, note, interval)))}}}",
+        rf"\caption{{{latex_text(' '.join(_caption(measured, note, interval, side_by_side)))}}}",
         r"\label{tab:trackbench}",
         r"\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}l}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}l}}",
         r"\toprule",
         *body,
         r"\bottomrule",
@@ -101,6 +128,23 @@ def summary_latex(table: pd.DataFrame, note: str = "", interval: str = "Clopper-
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _fake_parts(measured: pd.DataFrame) -> list[str]:
+    """Table of the fake rates of every convention, and their definitions."""
+    known = set(measured["metric"])
+    columns = [column for column in FAKE_COLUMNS if column.metric in known]
+    rows = [[name, *_cells(measured, name, columns, _plain)] for name in _order(measured)]
+    definitions = [f"- {c.heading}: {METRICS[c.metric].definition}." for c in columns]
+    head = ["Fake rate [%]", *(c.heading for c in columns)]
+    return [markdown_table(head, rows), "\n".join(definitions)]
+
+
+def _columns(side_by_side: bool) -> tuple[Column, ...]:
+    if not side_by_side:
+        return COLUMNS
+    place = [column.metric for column in COLUMNS].index("latency_ms")
+    return (*COLUMNS[:place], _CPU, *COLUMNS[place:])
 
 
 def _split(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -171,7 +215,7 @@ def _math(value: float, lo: float, hi: float, percent: bool) -> str:
     return f"${number}^{{+{up}}}_{{-{down}}}$" if up else f"${number}$"
 
 
-def _caption(measured: pd.DataFrame, note: str, interval: str) -> list[str]:
+def _caption(measured: pd.DataFrame, note: str, interval: str, side_by_side: bool) -> list[str]:
     """Sentences of the caption: sample, selection, intervals, conditions of the timing, warnings."""
     headline = measured[measured["metric"] == "dm"]
     if headline.empty:
@@ -195,6 +239,8 @@ def _caption(measured: pd.DataFrame, note: str, interval: str) -> list[str]:
     conditions = measured[measured["metric"] == "latency_ms"]["selection"].unique()
     if len(conditions):
         sentences.append(f"Latency: median over events; {'; '.join(conditions)}.")
+        if side_by_side:
+            sentences.append("Jobs ran side by side, which lengthens the latency: compare CPU times.")
     if (measured["metric"] == "peak_memory_mb").any():
         sentences.append(_MEMORY)
     return sentences

@@ -57,6 +57,20 @@ def layer_index(volume_id: np.ndarray, layer_id: np.ndarray) -> np.ndarray:
     return np.where(inside, _LAYER_TABLE[np.where(inside, volume, 0), np.where(inside, layer, 0)], -1)
 
 
+def mirrored_layers(volume_id: np.ndarray, layer_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where layers come to lie in a mirror at z = 0: endcaps change places, barrels and unknown volumes stay.
+
+    volume_id, layer_id: (n,) int
+    Returns both, (n,) int64. Layers of an endcap are numbered along z, so that the first one becomes the last.
+    """
+    volume, layer = np.asarray(volume_id, np.int64).copy(), np.asarray(layer_id, np.int64).copy()
+    for minus, plus in ((7, 9), (12, 14), (16, 18)):
+        here = (volume_id == minus) | (volume_id == plus)
+        layer[here] = 2 * (len(_MODULES[plus]) + 1) - layer[here]
+        volume[here] = minus + plus - volume[here]
+    return volume, layer
+
+
 def is_known_module(volume_id: np.ndarray, layer_id: np.ndarray, module_id: np.ndarray) -> np.ndarray:
     """Tell which (volume, layer, module) triples exist in the detector. Returns (n,) bool."""
     index = layer_index(volume_id, layer_id)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,13 @@ def sample_header(
         sigma_z=sample.sigma_z if sample.simulated or not scan else None,
         hits=sample.selection_label,
     )
+
+
+def common_header(headers: Sequence[Header]) -> Header:
+    """Header of a figure about several samples: what is not the same in all of ``headers`` is left out."""
+    first = headers[0]
+    differing = [f for f in fields(Header) if any(getattr(one, f.name) != getattr(first, f.name) for one in headers)]
+    return replace(first, **{f.name: f.default for f in differing})
 
 
 def read_timing(paths: Iterable[str], trackers: Sequence[str], samples: Sequence[str]) -> pd.DataFrame:

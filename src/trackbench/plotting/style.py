@@ -139,10 +139,11 @@ def tracker_style(name: str) -> TrackerStyle:
     """Return colour and marker of tracker ``name``: fixed for known trackers, else from its name.
 
     The fallback depends on the name alone (CRC-32), so a tracker looks the same in every figure and
-    in every process.
+    in every process. A label in brackets, as in ``heptv2 (demo)``, changes nothing for known trackers.
     """
-    if name in TRACKER_STYLES:
-        return TRACKER_STYLES[name]
+    known = name.partition(" (")[0]
+    if known in TRACKER_STYLES:
+        return TRACKER_STYLES[known]
     code = zlib.crc32(name.encode())
     color = PALETTE[code % len(PALETTE)]
     return TrackerStyle(color, _FALLBACK_MARKERS[code // len(PALETTE) % len(_FALLBACK_MARKERS)])

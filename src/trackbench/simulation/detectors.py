@@ -1,7 +1,7 @@
 """The TrackML ``detectors.csv`` table, built from the ACTS generic detector without any data file.
 
-The geometry (centres, rotations, sizes, thicknesses) comes from ACTS. Two things are not in it and are
-written here: the cell pitches of the published table, and TrackML's numbering of the endcap modules.
+The geometry (centres, rotations, sizes, thicknesses) comes from ACTS. Two things are not in it and come
+from ``geometry.modules``: the cell pitches of the published table, and TrackML's numbering of the endcap modules.
 """
 
 import functools
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import missing_extra
-from trackbench.geometry.detector import BARREL_VOLUMES, PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
+from trackbench.geometry.detector import BARREL_VOLUMES
+from trackbench.geometry.modules import cell_pitch, disc_order
 
 ROTATION_COLUMNS = [f"rot_{axis}{local}" for axis in "xyz" for local in "uvw"]
 DETECTOR_COLUMNS = [
@@ -19,12 +20,6 @@ DETECTOR_COLUMNS = [
     *ROTATION_COLUMNS,
     *("module_t", "module_minhu", "module_maxhu", "module_hv", "pitch_u", "pitch_v"),
 ]
-
-# TrackML numbers the modules of a disc by azimuth in bins of equal width, and inside a bin outwards.
-# Neither bin number nor offset is documented: these reproduce the published numbering of every disc
-# (other pairs do so too; these keep the bin edges farthest from any module).
-# (bins in 2 pi, offset of the first edge from -pi in bins)
-_PIXEL_BINS, _SHORT_STRIP_BINS, _LONG_STRIP_BINS = (40, 0.0), (390, 0.15), (193, 0.83)
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def build_detector() -> Detector:
     table = _surface_table(geometry, acts.GeometryContext.dangerouslyDefaultConstruct())
     table["module_id"] = _module_numbers(table)
     table = table.sort_values(["volume_id", "layer_id", "module_id"], ignore_index=True)
-    pitch = [_pitch(volume) for volume in table["volume_id"]]
+    pitch = [cell_pitch(volume) for volume in table["volume_id"]]
     table["pitch_u"], table["pitch_v"] = np.array(pitch, dtype=np.float64).T
     return Detector(table[DETECTOR_COLUMNS], table["geometry_id"].to_numpy(np.uint64), geometry, owner)
 
@@ -124,15 +119,6 @@ def _half_lengths(bounds) -> tuple[float, float, float]:
     return values[0], values[1], values[2]
 
 
-def _pitch(volume_id: int) -> tuple[float, float]:
-    """Cell size (u, v) of the published table [mm]."""
-    if volume_id in PIXEL_VOLUMES:
-        return 0.05, 0.05625
-    if volume_id in SHORT_STRIP_VOLUMES:
-        return 0.08, 1.2
-    return 0.12, 10.8 if volume_id in BARREL_VOLUMES else 10.4
-
-
 def _module_numbers(table: pd.DataFrame) -> np.ndarray:
     """TrackML module_id: ACTS' own number in barrels, the azimuth order of ``disc_order`` in endcaps."""
     number = table["sensitive"].to_numpy(np.int64).copy()
@@ -142,22 +128,3 @@ def _module_numbers(table: pd.DataFrame) -> np.ndarray:
         order = disc_order(disc["cx"].to_numpy(), disc["cy"].to_numpy(), volume)
         number[rows[order]] = np.arange(1, len(rows) + 1)
     return number
-
-
-def disc_order(x: np.ndarray, y: np.ndarray, volume_id: int) -> np.ndarray:
-    """Return the order in which TrackML numbers the modules of one endcap disc.
-
-    x, y: (n,) centres of the modules of one disc [mm]
-    Returns (n,) int: positions, sorted by azimuth bin, then ring (outwards), then azimuth.
-    """
-    if volume_id in PIXEL_VOLUMES:
-        bins, offset = _PIXEL_BINS
-    elif volume_id in SHORT_STRIP_VOLUMES:
-        bins, offset = _SHORT_STRIP_BINS
-    else:
-        bins, offset = _LONG_STRIP_BINS
-    azimuth, ring = np.arctan2(y, x), np.round(np.hypot(x, y))
-    # Four pixel modules lie exactly on a bin edge (odd multiples of 45 degrees): in the published table
-    # those with x y > 0 belong to the bin above, the other two to the bin below.
-    nudged = azimuth + 1e-5 * np.sin(2 * azimuth)
-    return np.lexsort((azimuth, ring, np.floor((nudged / (2 * np.pi) + 0.5) * bins - offset)))

@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 
 from trackbench.errors import ConfigError, describe
+from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.network_config import NetworkConfig
+from trackbench.training.hept_config import HeptLossConfig
 
-# Task -> heads it needs; the other heads must be absent, except the regression beside the embedding.
-TASKS = {
+# Task of one encoder -> heads it needs; the others must be absent, except the regression beside the embedding.
+HEADS = {
     "encreg": ("targets",),
     "enccla": ("classes",),
     "joint": ("targets", "classes", "classifier_layers"),
     "contrastive": ("embedding",),
 }
 SCHEDULES = ("constant", "cosine", "one_cycle")
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,12 @@ class TrainingConfig:
 
     steps: optimiser steps, >= 1; batch_size: largest number of events per step, >= 1
     shard_buffer: files of the sample whose events are mixed, and held in memory, at a time, >= 1
-    learning_rate: peak, > 0; schedule: "constant", "cosine" (to 0) or "one_cycle" (up from 1/25, down to about 0)
+    optimizer: "adamw", or "muon" for matrices and AdamW for the rest, see ``optimizer``
+    learning_rate: peak, > 0; schedule: "constant", "cosine" or "one_cycle" (up from 1/25, down to about 0)
+    final_rate: where "cosine" ends, in units of the peak, in [0, 1]
     warmup: steps of the rise, < steps; linear, but half a cosine in one_cycle, where 0 means 30 % of the steps
-    weight_decay: of AdamW, >= 0 (0 makes it Adam); clip: largest norm of the gradient, 0 = no limit
+    weight_decay: of AdamW, >= 0 (0 makes it Adam), a tenth of that of Muon
+    clip: largest norm of the gradient, 0 = no limit
     validate_every: steps between validations, also after the last step; the weights of the best one are kept
     patience: stop after so many validations in a row without a new best one, 0 = never
     checkpoint_every: steps between saved states, from which a stopped training goes on
@@ -73,8 +79,10 @@ class TrainingConfig:
     steps: int = 1000
     batch_size: int = 64
     shard_buffer: int = 4
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     schedule: str = "constant"
+    final_rate: float = 0.0
     warmup: int = 0
     weight_decay: float = 0.0
     clip: float = 0.0
@@ -93,12 +101,52 @@ class TrainingConfig:
         _require("training.warmup", self.warmup, self.warmup < self.steps, f"< steps = {self.steps}")
         _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
         _require("training.schedule", self.schedule, self.schedule in SCHEDULES, "one of " + ", ".join(SCHEDULES))
+        _require("training.final_rate", self.final_rate, 0 <= self.final_rate <= 1, "in [0, 1]")
+        names = " or ".join(OPTIMIZERS)
+        _require("training.optimizer", self.optimizer, self.optimizer in OPTIMIZERS, names)
         _require("training.device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
 
 
-def check_task(kind: str, network: NetworkConfig, loss: LossConfig) -> None:
-    """Raise ConfigError unless the network has the heads of task ``kind`` and as many classes as the loss."""
+# Task -> classes of its settings of network and loss.
+TASKS: dict[str, tuple[type, type]] = {
+    **dict.fromkeys(HEADS, (NetworkConfig, LossConfig)),
+    "heptv2": (HeptConfig, HeptLossConfig),
+}
+
+
+def settings_classes(kind: str) -> dict[str, type]:
+    """Return block -> class of its settings, for the blocks "network", "loss" and "training" of task ``kind``.
+
+    Raises ConfigError for an unknown task.
+    """
     _require("model.task", kind, kind in TASKS, "one of " + ", ".join(TASKS))
+    network, loss = TASKS[kind]
+    return {"network": network, "loss": loss, "training": TrainingConfig}
+
+
+def check_task(kind: str, network: NetworkConfig | HeptConfig, loss: LossConfig | HeptLossConfig) -> None:
+    """Raise ConfigError unless network and loss are settings of task ``kind`` that fit each other."""
+    classes = settings_classes(kind)
+    for name, value in (("network", network), ("loss", loss)):
+        if not isinstance(value, classes[name]):
+            expected = f"{classes[name].__name__} for task {kind}"
+            raise ConfigError(describe(name, f"settings {type(value).__name__}", expected))
+    if kind == "heptv2":
+        _check_symmetries(network, loss)
+    else:
+        _check_heads(kind, network, loss)
+
+
+def _check_symmetries(network: HeptConfig, loss: HeptLossConfig) -> None:
+    """Shapes of clusters turn with the event, but what a mirror does to them depends on the module."""
+    for name in ("flip", "mirror"):
+        if getattr(loss, name) and network.inputs == "published":
+            remedy = "or choose network.inputs 'geometry'"
+            raise ConfigError(describe(f"loss.{name}", "value True", "False with inputs 'published'", remedy))
+
+
+def _check_heads(kind: str, network: NetworkConfig, loss: LossConfig) -> None:
+    """The heads of the task must be there, and as many classes as the loss has."""
     present = {
         "targets": network.targets != "none",
         "classes": network.classes > 0,
@@ -108,7 +156,7 @@ def check_task(kind: str, network: NetworkConfig, loss: LossConfig) -> None:
     for name, there in present.items():
         if (kind, name) == ("contrastive", "targets"):
             continue
-        value, needed = getattr(network, name), name in TASKS[kind]
+        value, needed = getattr(network, name), name in HEADS[kind]
         if there != needed:
             none = "'none'" if name == "targets" else "0"
             expected = f"{'not ' if needed else ''}{none} for task {kind}"

@@ -23,6 +23,7 @@ from trackbench.errors import TrackbenchError, describe
 from trackbench.trackers.layers.learned import choose_device
 from trackbench.training.checkpoint import RunFolder
 from trackbench.training.config import TrainingConfig
+from trackbench.training.optimizer import Both, make_optimizer
 from trackbench.training.progress import Progress
 from trackbench.training.schedule import learning_rate
 from trackbench.training.sitting import (
@@ -94,7 +95,7 @@ class Trainer:
         self.device = torch.device(choose_device(config.device, "training.device"))
         self.progress = Progress()
         self.network: nn.Module
-        self.optimizer: torch.optim.Optimizer
+        self.optimizer: torch.optim.Optimizer | Both
 
     def train(self) -> TrainedModel:
         """Train to the end, or to the signal that stops it. See ``train``."""
@@ -123,9 +124,7 @@ class Trainer:
             self.task.load_constants(state["constants"])
         torch.manual_seed(_torch_seed(self.seed, _INITIAL, 0))
         self.network = self.task.build().to(self.device)
-        weights = [p for p in self.network.parameters() if p.requires_grad]
-        # Without weight decay AdamW is Adam.
-        self.optimizer = torch.optim.AdamW(weights, self.config.learning_rate, weight_decay=self.config.weight_decay)
+        self.optimizer = make_optimizer(self.network, self.config, self.task.betas)
         if state is not None:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -180,7 +179,7 @@ class Trainer:
         torch.manual_seed(_torch_seed(self.seed, _STEP, progress.step))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self._losses(batch)
+        terms = self._losses(batch, progress.step / self.config.steps)
         torch.stack(list(terms.values())).sum().backward()
         weights = [p for p in self.network.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(weights, self.config.clip or math.inf)
@@ -192,10 +191,10 @@ class Trainer:
         progress.add({"gradient_norm": norm, "steps": 1, "events": n_events, "seconds": time.perf_counter() - begin})
         progress.step += 1
 
-    def _losses(self, batch) -> dict[str, torch.Tensor]:
+    def _losses(self, batch, progress: float) -> dict[str, torch.Tensor]:
         amp = self.config.amp and self.device.type == "cuda"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
-            terms = self.task.losses(self.network, batch.to(self.device))
+            terms = self.task.losses(self.network, batch.to(self.device), progress)
         return {name: term.float() for name, term in terms.items()}
 
     def _require_finite(self, values: dict[str, float], step: int) -> None:
@@ -221,7 +220,7 @@ class Trainer:
             for events in self.val_stream.ordered():
                 if stop.name:
                     return
-                terms = self._losses(self.task.collate(events, None))
+                terms = self._losses(self.task.collate(events, None), 1.0)
                 for name, value in zip(terms, torch.stack(list(terms.values())).tolist(), strict=True):
                     sums[name] = sums.get(name, 0.0) + len(events) * value
         means = {name: total / self.val_stream.n_events for name, total in sums.items()}

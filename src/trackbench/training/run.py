@@ -12,14 +12,11 @@ from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import write_json, write_text
 from trackbench.machine import machine_facts, versions
 from trackbench.settings import build_dataclass
-from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.training.checkpoint import RunFolder, config_hash
-from trackbench.training.config import LossConfig, TrainingConfig
+from trackbench.training.config import TrainingConfig, settings_classes
 from trackbench.training.loop import TrainedModel, Trainer
 from trackbench.training.stream import EventStream
 from trackbench.training.tasks import Task, make_task
-
-BLOCKS = {"network": NetworkConfig, "loss": LossConfig, "training": TrainingConfig}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     sample or state, an event longer than the padded length or a folder in use, TrackbenchError for a loss that is not
     finite and when a signal stops the training.
     """
-    settings = build_settings(job.blocks)
+    settings = build_settings(job.kind, job.blocks)
     task = make_task(job.kind, settings["network"], settings["loss"])
     config = settings["training"]
     torch.set_num_threads(job.threads)
@@ -85,12 +82,13 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     return facts
 
 
-def build_settings(blocks: Mapping[str, Mapping]) -> dict:
-    """Return block -> its dataclass. Raises ConfigError for an unknown block, key or wrong value."""
-    unknown = sorted(set(blocks) - set(BLOCKS))
+def build_settings(kind: str, blocks: Mapping[str, Mapping]) -> dict:
+    """Return block -> its dataclass. Raises ConfigError for an unknown task, block or key, or a wrong value."""
+    classes = settings_classes(kind)
+    unknown = sorted(set(blocks) - set(classes))
     if unknown:
-        raise ConfigError(describe(f"training settings: {unknown[0]}", "unknown block", ", ".join(BLOCKS)))
-    return {name: build_dataclass(cls, name, blocks.get(name)) for name, cls in BLOCKS.items()}
+        raise ConfigError(describe(f"training settings: {unknown[0]}", "unknown block", ", ".join(classes)))
+    return {name: build_dataclass(cls, name, blocks.get(name)) for name, cls in classes.items()}
 
 
 def _identity(job: TrainingJob, settings: dict, data: str, streams: list[EventStream]) -> dict:

@@ -22,7 +22,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if step < config.warmup:
         return peak * (step + 1) / config.warmup
     if config.schedule == "cosine":
-        return _half_cosine(peak, 0.0, (step - config.warmup) / (config.steps - config.warmup))
+        return _half_cosine(peak, config.final_rate * peak, (step - config.warmup) / (config.steps - config.warmup))
     return peak
 
 

@@ -17,6 +17,7 @@ from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.trackers.layers.batch import Batch
 from trackbench.trackers.layers.batch import collate as collate_hits
+from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.learned import projection_clusters
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
@@ -24,6 +25,7 @@ from trackbench.trackers.layers.weights import save_weights
 from trackbench.training.augment import Symmetry
 from trackbench.training.bins import QuantileBins
 from trackbench.training.config import LossConfig, check_task
+from trackbench.training.hept_config import HeptLossConfig
 from trackbench.training.losses import classification_loss, contrastive_loss, regression_loss
 from trackbench.training.targets import N_TARGETS, hit_momenta, of_hits
 
@@ -31,9 +33,13 @@ Event = tuple[Hits, Truth]
 
 
 class Task(Protocol):
-    """What the training loop asks of a task. ``kind`` is the name in configurations and weights files."""
+    """What the training loop asks of a task.
+
+    kind: name in configurations and weights files; betas: of AdamW, those the method was published with
+    """
 
     kind: str
+    betas: tuple[float, float]
 
     def fit(self, events: Iterable[Event]) -> None:
         """Compute the constants of the training split in one pass."""
@@ -44,8 +50,11 @@ class Task(Protocol):
     def collate(self, events: Sequence[Event], rng: np.random.Generator | None):
         """Make a batch, with ``to(device)``; rng None = no augmentation."""
 
-    def losses(self, network: nn.Module, batch) -> dict[str, Tensor]:
-        """Weighted scalar terms, whose sum is minimised."""
+    def losses(self, network: nn.Module, batch, progress: float = 1.0) -> dict[str, Tensor]:
+        """Weighted scalar terms, whose sum is minimised; the same ones at every step.
+
+        progress: fraction of the steps done before this one, 1 in validations
+        """
 
     def save(self, path: str | Path, network: nn.Module, facts: dict) -> None:
         """Write the weights file that a tracker loads."""
@@ -87,6 +96,8 @@ class TrainingBatch:
 
 class HitTask:
     """EncReg, EncCla, the joint model and the contrastive embedding: which heads there are makes the difference."""
+
+    betas = (0.9, 0.999)
 
     def __init__(self, kind: str, network: NetworkConfig, loss: LossConfig):
         """Raise ConfigError if the network does not fit the kind of task or the classes of the loss."""
@@ -154,7 +165,7 @@ class HitTask:
         arrays = (None if array is None else torch.from_numpy(array) for array in (particle, pt, targets, classes))
         return TrainingBatch(hits, *arrays)
 
-    def losses(self, network: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+    def losses(self, network: nn.Module, batch: TrainingBatch, progress: float = 1.0) -> dict[str, Tensor]:
         """Terms of the heads the network has: "regression", "classification", "contrastive"; noise is in the last only.
 
         Returns scalars that are already weighted.
@@ -202,8 +213,12 @@ class HitTask:
             raise InputError(describe(f"task {self.kind}", "no constants", "fit or load_constants first"))
 
 
-def make_task(kind: str, network: NetworkConfig, loss: LossConfig) -> Task:
+def make_task(kind: str, network: NetworkConfig | HeptConfig, loss: LossConfig | HeptLossConfig) -> Task:
     """Return the task of a name in ``TASKS``. Raises ConfigError if network and loss do not fit it."""
+    if kind == "heptv2":
+        from trackbench.training.hept_task import HeptTask
+
+        return HeptTask(network, loss)
     return HitTask(kind, network, loss)
 
 

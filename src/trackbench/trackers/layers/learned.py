@@ -16,6 +16,8 @@ from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.network_config import NetworkConfig
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from trackbench.trackers.layers.network import HitNetwork, Outputs
 
 BACKENDS = ("auto", "sdpa", "varlen", "flex")
@@ -23,20 +25,17 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class LearnedConfig:
-    """The network, for every learned tracker.
+class CheckpointConfig:
+    """The weights, for every tracker that has any.
 
     checkpoint: path of the trained weights
-    backend: of attention: "auto", "sdpa", "varlen" or "flex"; all give the same tracks
     device: "auto" (CUDA if there is one), "cpu" or "cuda"
     """
 
     checkpoint: str = ""
-    backend: str = "auto"
     device: str = "auto"
 
     def __post_init__(self):
-        self.require("backend", self.backend in BACKENDS, "one of " + ", ".join(BACKENDS))
         self.require("device", self.device in DEVICES, "one of " + ", ".join(DEVICES))
 
     def require(self, name: str, good: bool, expected: str) -> None:
@@ -44,6 +43,20 @@ class LearnedConfig:
         if not good:
             module = type(self).__module__.rpartition(".")[2]
             raise ConfigError(describe(f"trackers.{module}.{name}", f"value {getattr(self, name)!r}", expected))
+
+
+@dataclass(frozen=True)
+class LearnedConfig(CheckpointConfig):
+    """Options of trackers with a ``HitNetwork``, besides those of ``CheckpointConfig``.
+
+    backend: of attention: "auto", "sdpa", "varlen" or "flex"; all give the same tracks
+    """
+
+    backend: str = "auto"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require("backend", self.backend in BACKENDS, "one of " + ", ".join(BACKENDS))
 
 
 @dataclass(frozen=True)
@@ -56,12 +69,8 @@ class NetworkOutput:
     embedding: np.ndarray | None
 
 
-class LearnedTracker(TrackerBase):
-    """Base class: subclasses name the ``kinds`` of weights they can use and call ``apply_network``.
-
-    Events may be longer than those of the training ("length" among the facts of the weights), as in the matrix of
-    training and test sets; nothing is cut off or padded beyond the longest event of a batch.
-    """
+class NetworkTracker(TrackerBase):
+    """Base class of trackers with trained weights: subclasses name the ``kinds`` of weights they can use."""
 
     # Kinds of weights files (``weights.KINDS``) the tracker can use.
     kinds: ClassVar[tuple[str, ...]] = ()
@@ -73,7 +82,7 @@ class LearnedTracker(TrackerBase):
         return choose_device(self.config.device, f"trackers.{type(self).__module__.rpartition('.')[2]}.device")
 
     @cached_property
-    def network(self) -> "HitNetwork":
+    def network(self) -> "Module":
         """The trained network on its device, loaded at the first use. Raises ConfigError without a checkpoint."""
         return self.load_network(self.config.checkpoint, self.kinds)
 
@@ -82,7 +91,7 @@ class LearnedTracker(TrackerBase):
         """Number of trained weights of the network."""
         return sum(weights.numel() for weights in self.network.parameters())
 
-    def load_network(self, path: str, kinds: tuple[str, ...]) -> "HitNetwork":
+    def load_network(self, path: str, kinds: tuple[str, ...]) -> "Module":
         """Read a network and put it on the device. Raises ConfigError for an empty path, InputError for a bad file."""
         if not path:
             name = type(self).__module__.rpartition(".")[2]
@@ -91,6 +100,21 @@ class LearnedTracker(TrackerBase):
         from trackbench.trackers.layers.weights import load_weights
 
         return load_weights(path, kinds)[0].to(self.device)
+
+    def finish(self) -> None:
+        """Wait until the device has done all it was asked to do; times are read after that."""
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize()
+
+
+class LearnedTracker(NetworkTracker):
+    """Base class of trackers with a ``HitNetwork``; they call ``apply_network``.
+
+    Events may be longer than those of the training ("length" among the facts of the weights), as in the matrix of
+    training and test sets; nothing is cut off or padded beyond the longest event of a batch.
+    """
 
     def apply_network(self, hits: Hits, timer: Timer) -> NetworkOutput:
         """Apply the network to the hits of one event, all real.
@@ -116,17 +140,11 @@ class LearnedTracker(TrackerBase):
         with torch.inference_mode():
             with timer.stage("features"):
                 batch = collate(events, clusters).to(self.device)
-                self._finish()
+                self.finish()
             with timer.stage("network"):
                 found = network(batch, self.config.backend)
-                self._finish()
+                self.finish()
         return found
-
-    def _finish(self) -> None:
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize()
 
 
 def choose_device(device: str, where: str) -> str:

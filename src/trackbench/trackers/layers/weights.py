@@ -14,25 +14,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import atomic_path
+from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 
 FORMAT = "trackbench weights"
 VERSION = 1
-KINDS = ("encreg", "enccla", "joint", "contrastive")
+KINDS = ("encreg", "enccla", "joint", "contrastive", "heptv2")
 _KEYS = {"format", "version", "kind", "network", "state", "facts"}
 _REMEDY = "train again or copy the file again"
 _SHOWN = 3  # names listed in a message about many
 
 
-def save_weights(path: str | os.PathLike, kind: str, network: HitNetwork, facts: Mapping) -> None:
+def save_weights(path: str | os.PathLike, kind: str, network: nn.Module, facts: Mapping) -> None:
     """Write a network, atomically.
 
-    kind: of ``KINDS``; facts: where the weights come from, as plain values (JSON): data set, steps, label, ...
-    Raises ValueError for an unknown kind or a network without its heads, TypeError for facts that are no plain values.
+    kind: of ``KINDS``; network: ``HitNetwork`` or, for "heptv2", ``HeptNetwork``
+    facts: where the weights come from, as plain values (JSON): data set, steps, label, ...
+    Raises ValueError for an unknown kind or a network that does not fit it, TypeError for facts that are not plain.
     """
     if kind not in KINDS or not _has_heads(kind, network.config):
         raise ValueError(f"kind {kind!r} does not fit {network.config}")
@@ -52,11 +55,11 @@ def save_weights(path: str | os.PathLike, kind: str, network: HitNetwork, facts:
         temporary.write_bytes(buffer.getvalue())
 
 
-def load_weights(path: str | os.PathLike, kinds: Sequence[str] = KINDS) -> tuple[HitNetwork, dict]:
+def load_weights(path: str | os.PathLike, kinds: Sequence[str] = KINDS) -> tuple[nn.Module, dict]:
     """Read a network, on the CPU and in evaluation mode.
 
     kinds: what the caller can use, of ``KINDS``
-    Returns the network and its facts, with ``kind`` among them.
+    Returns the network, a ``HitNetwork`` or for "heptv2" a ``HeptNetwork``, and its facts, with ``kind`` among them.
     Raises InputError if there is no such file, it is damaged, no weights file, of another kind or version, has network
     settings this version does not know, or tensors that do not fit the settings or are not finite.
     """
@@ -66,16 +69,28 @@ def load_weights(path: str | os.PathLike, kinds: Sequence[str] = KINDS) -> tuple
     kind = content["kind"]
     if kind not in kinds:
         raise InputError(describe(path, f"weights of kind {kind!r}", " or ".join(repr(name) for name in kinds)))
-    config = _network_config(path, content["network"])
+    config_class, network_class = _classes(kind)
+    config = _network_config(path, config_class, content["network"])
     if not _has_heads(kind, config):
         raise InputError(describe(path, f"network without the outputs of kind {kind!r}", "", _REMEDY))
-    network = HitNetwork(config)
+    network = network_class(config)
     _check_state(path, network.state_dict(), content["state"])
     network.load_state_dict(content["state"], strict=True)
     return network.eval(), {**content["facts"], "kind": kind}
 
 
-def _has_heads(kind: str, config: NetworkConfig) -> bool:
+def _classes(kind: str) -> tuple[type, type[nn.Module]]:
+    """Class of the settings and of the network of a kind."""
+    if kind == "heptv2":
+        from trackbench.trackers.layers.hept_network import HeptNetwork
+
+        return HeptConfig, HeptNetwork
+    return NetworkConfig, HitNetwork
+
+
+def _has_heads(kind: str, config: NetworkConfig | HeptConfig) -> bool:
+    if kind == "heptv2" or isinstance(config, HeptConfig):
+        return kind == "heptv2" and isinstance(config, HeptConfig)
     return {
         "encreg": config.targets != "none",
         "enccla": config.classes > 0 and not config.classifier_layers,
@@ -109,9 +124,9 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _network_config(path: str | os.PathLike, values: Mapping) -> NetworkConfig:
+def _network_config(path: str | os.PathLike, config_class: type, values: Mapping) -> NetworkConfig | HeptConfig:
     """Settings of the network; a setting that the file does not know yet has its default."""
-    fields = {field.name: field for field in dataclasses.fields(NetworkConfig)}
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
         what = f"unknown network settings {_some(unknown)}"
@@ -121,7 +136,7 @@ def _network_config(path: str | os.PathLike, values: Mapping) -> NetworkConfig:
         if type(value) is not kind and (kind, type(value)) != (float, int):
             raise InputError(describe(path, f"network setting {name} is {value!r}", kind.__name__))
     try:
-        return NetworkConfig(**values)
+        return config_class(**values)
     except ConfigError as error:
         raise InputError(f"{path}: {error}") from error
 
