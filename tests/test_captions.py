@@ -35,9 +35,10 @@ KINDS = {
 FEW_TRACKS = ("decomposition", "fit_accuracy", "label_noise", "masks", "matrix", "parameters", "track_latency")
 FEW_TRACKS += ("trackformers", "training")
 KINDS |= dict.fromkeys(FEW_TRACKS, "subevents")
-KINDS |= {"training": "training", "summary_collisions": "collisions"}
-OF_COLLISIONS = {"summary_collisions", "metrics", "overview", "differences", "rates"}
+KINDS |= {"training": "training", "summary_collisions": "collisions", "post_processing": "collisions"}
+OF_COLLISIONS = {"summary_collisions", "post_processing", "metrics", "overview", "differences", "rates"}
 SET = {"sets": {"pileup-2": {"events": {"train": 5, "val": 1, "test": 4}, "simulate": {"pileup": 2}}}}
+WHOLE_KINDS = ("comparison", "surfaces", "event", "latency", "tiled")
 WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "summary_collisions", "surfaces")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
@@ -51,7 +52,7 @@ def render(name, config, kind="efficiency"):
     """Caption ``name`` as text, the way Snakemake makes it: Jinja, then reStructuredText."""
     params = {"interval": config["evaluation"]["interval"], "reference": config["evaluation"]["reference"]}
     if KINDS.get(name) == "collisions":
-        params["about"] = about_set("pileup-2", config)
+        params |= {"about": about_set("pileup-2", config), "row": "heptv2 (demo)", "kmeans": 3}
     elif name in KINDS:
         params["about"] = about(KINDS[name], config)
     fake = SimpleNamespace(params=SimpleNamespace(**params), config=config, wildcards=SimpleNamespace(kind=kind))
@@ -77,7 +78,7 @@ def test_every_caption_and_every_rule_is_covered():
         assert not uses_interval or 'interval=config["evaluation"]["interval"]' in block
 
 
-@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"effects", "simulation", "summary_collisions", *FEW_TRACKS}))
+@pytest.mark.parametrize("name", sorted(name for name, kind in KINDS.items() if kind in WHOLE_KINDS))
 @pytest.mark.parametrize(
     ("data", "present", "absent"),
     [
@@ -167,6 +168,19 @@ def test_effects_are_simulated_whatever_the_main_sample_is():
         assert "Particles selected: pT >= 0.5 GeV, |eta| < 4" in text
         assert "train_sample" not in text
     assert "REMOVED BY TRUTH (HEPTv2 mode)" in render("effects", complete(FILTERED, effects=effects))
+
+
+def test_steps_after_the_network_name_row_events_selection_and_cpu():
+    text = render("post_processing", complete(collisions=SET, selection={"pt_min": 0.5}))
+    for words in (
+        "Tracker: heptv2 (demo);",
+        "3 turns of k-means",
+        "4 test events of the sample pileup-2 (simulated",
+        "pT >= 0.5 GeV",
+        "CPU seconds are of the step alone",
+        "on the CPU that the table names",
+    ):
+        assert words in text
 
 
 def test_another_detector_is_named():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from trackbench.captions import about, about_set
-from trackbench.collisions import first_event, reference_of, row_names, simulation_of
+from trackbench.collisions import first_event, post_processing_sets, reference_of, row_names, simulation_of
 from trackbench.config import check_config, read_schema
 from trackbench.errors import ConfigError
 from trackbench.evaluation.summary import FAKE_COLUMNS, summary_latex, summary_markdown
@@ -73,7 +73,9 @@ def check(path=None, value=None):
 
 def test_nothing_is_asked_for_by_default():
     complete = check_config({"run": "x", "trackers": {"dbscan": {}}}, SCHEMA)
-    assert complete["collisions"] == {"sets": {}, "trackers": {}, "tuning": {"events": 10}}
+    nothing = {"sets": {}, "trackers": {}, "tuning": {"events": 10}, "post_processing": None}
+    assert complete["collisions"] == nothing
+    assert post_processing_sets(complete) == []
 
 
 def test_defaults_of_a_set_are_filled_in():
@@ -157,6 +159,37 @@ def test_heptv2_is_trained_on_whole_events_only():
     assert config["models"]["one"]["task"] == "heptv2"
     with pytest.raises(ConfigError, match=r"models\.one\.sets: value '10-50' with task heptv2"):
         check(["models", "one"], {"task": "heptv2", "sets": ["pileup-2", "10-50"]})
+
+
+def with_heptv2(studied, **changes):
+    """The base configuration with two rows of heptv2, trained on pileup-5 and pileup-2, and the row to study."""
+    config = copy.deepcopy(BASE)
+    config["collisions"]["sets"]["pileup-5"]["events"]["train"] = 1
+    config["models"]["one"] = {"task": "heptv2", "sets": ["pileup-5", "pileup-2"]}
+    config["models"]["two"] = {"task": "heptv2", "sets": ["pileup-5"]}
+    rows = {"heptv2": {"model": "one"}, "short": {"tracker": "heptv2", "model": "two"}}
+    config["collisions"]["trackers"] |= {**rows, **changes}
+    config["collisions"]["post_processing"] = studied
+    return check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize(("row", "sets"), [(None, []), ("heptv2", ["pileup-5", "pileup-2"]), ("short", ["pileup-5"])])
+def test_steps_after_the_network_are_studied_where_it_is_trained(row, sets):
+    assert post_processing_sets(with_heptv2(row)) == sets
+
+
+def test_steps_are_studied_of_a_row_of_heptv2_with_a_model():
+    ready = {"tracker": "heptv2", "settings": {"checkpoint": "mine.pt"}}
+    for row in ("embedded", "helix_finder", "heptv3", "ready"):  # another network, none, no row, no model
+        with pytest.raises(ConfigError) as error:
+            with_heptv2(row, ready=ready)
+        assert f"config key collisions.post_processing: value '{row}'" in str(error.value)
+        assert "of tracker heptv2 with a model, one of heptv2, short" in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match=r"collisions\.post_processing.*one of none"):
+        check(["collisions", "post_processing"], "heptv2")
+    with pytest.raises(ConfigError, match=r"collisions\.post_processing"):
+        check(["collisions", "post_processing"], ["heptv2"])
 
 
 def test_simulation_cannot_be_changed_for_events_that_are_not_simulated():
@@ -255,8 +288,9 @@ def test_header_of_several_samples_names_what_they_share():
     assert common_header([one, one]) == one
 
 
-def test_demo_set_is_what_a_network_learns_in_minutes():
-    config = check_config(yaml.safe_load((ROOT / "config/config.yaml").read_text()), SCHEMA)
+def test_set_of_low_pile_up_is_what_a_network_learns_on_two_cores():
+    config = check_config(yaml.safe_load((ROOT / "config/cpu.yaml").read_text()), SCHEMA)
     assert simulation_of(config, "pileup-2")["pileup"] == 2
-    assert {"dbscan", "hdbscan", "helix_finder"} <= set(rows_of_set(config, "pileup-2"))
-    assert config["collisions"]["sets"]["pileup-2"]["events"] == {"train": 150, "val": 20, "test": 40}
+    assert {"dbscan", "hdbscan", "helix_finder", "heptv2"} <= set(rows_of_set(config, "pileup-2"))
+    assert post_processing_sets(config) == ["pileup-2"]
+    assert config["collisions"]["sets"]["pileup-2"]["events"] == {"train": 600, "val": 20, "test": 40}

@@ -18,6 +18,7 @@ from raw_events import raw_tables, write_raw
 
 from trackbench.data.particle_id import generation_number
 from trackbench.data.tracks import PARAMETER_COLUMNS
+from trackbench.post_processing import COLUMNS, STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -149,7 +150,7 @@ def test_tables_and_figures_of_low_pile_up(smoke):
     assert (manifest["pileup"], manifest["hard_process"], manifest["sigma_z"]) == (2.0, "ttbar", 5.5)
     table = pd.read_csv(results / "tables/metrics_pileup-2.csv")
     measured = table[table["source"].str.startswith("measured")]
-    assert set(measured["tracker"]) == {"dbscan", "hdbscan", "helix_finder"}
+    assert set(measured["tracker"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)"}
     assert (table["source"].str.startswith("quoted")).any()
     tuned = json.loads((results / "tuned/pileup-2/dbscan.json").read_text())
     assert tuned["metric"] == "dm" and set(tuned["events"]) == set(index.loc[index["split"] == "val", "event_id"])
@@ -161,10 +162,31 @@ def test_tables_and_figures_of_low_pile_up(smoke):
     assert "Low pile-up" in (results / "report.html").read_text(encoding="utf-8")
 
 
+def test_table_of_the_steps_after_the_network(smoke):
+    tables = smoke / "results/smoke/tables"
+    table = pd.read_csv(tables / "post_processing_pileup-2.csv")
+    assert tuple(table.columns) == COLUMNS
+    assert list(dict.fromkeys(table["step"])) == list(STEPS)
+    assert (table["n_events"] == 2).all()
+    # The row has neither k-means nor clean-up: it ends with the merging.
+    metrics = pd.read_csv(tables / "metrics_pileup-2.csv")
+    row = metrics[(metrics["tracker"] == "heptv2 (smoke test)") & (metrics["region"] == "all")]
+    merged = table[table["step"] == "merge"].set_index("metric")["value"]
+    for metric in ("dm", "perfect"):
+        assert merged[metric] == pytest.approx(row.loc[row["metric"] == metric, "value"].iloc[0])
+    text = (tables / "post_processing_pileup-2.md").read_text()
+    for words in ("heptv2 (smoke test)", "2 test events (simulated", "pT >= 0.9 GeV", "CPU: ", "network on c"):
+        assert words in text
+    assert "heptv2 (smoke test)" in (tables / "post_processing_pileup-2.html").read_text()
+    report = (smoke / "results/smoke/report.html").read_text(encoding="utf-8")
+    assert "post_processing_pileup-2.html" in report
+
+
 def test_trained_models_leave_weights_history_and_no_state(smoke):
     models = smoke / "results/smoke/models"
     names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
-    assert names == ["contrastive/3-6.pt", "enccla/3-6.pt", "encreg/3-6.pt", "encreg/6-12.pt", "joint/3-6.pt"]
+    few = ["contrastive/3-6.pt", "enccla/3-6.pt", "encreg/3-6.pt", "encreg/6-12.pt", "joint/3-6.pt"]
+    assert names == sorted([*few, "heptv2/pileup-2.pt"])
     facts = json.loads((models / "encreg/3-6-facts.json").read_text())
     assert (facts["steps"], facts["label"], facts["length"]) == (20, "smoke test", 300)
     history = pd.read_csv(models / "encreg/3-6-history.csv")
@@ -189,6 +211,8 @@ TRAINED = {"train", "predictions", "reconstruct_transfer", "plot_matrix", "plot_
 FEW_SCORED = {"ceilings", "label_noise", "plot_label_noise", "plot_matrix", "plot_parameters"} | FEW_ROW | TIMED_ROW
 LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions"}
 LOW_ROW = {"reconstruct_collisions", "tables_collisions"} | LOW_PLOTS  # of helix_finder, which is not tuned
+LOW_STEPS = {"tune_collisions", "post_processing"}  # of heptv2
+LOW_NETWORK = LOW_ROW | LOW_STEPS | {"evaluate"}
 RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfaces"}
 
 
@@ -200,7 +224,7 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
         ("evaluation/score.py", set()),  # only the command and users call it
         (
             "evaluation/matching.py",
-            ((RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED) | FEW_SCORED | LOW_ROW | {"tune_collisions"},
+            ((RUNS | PLOTS | EFFECTS | FITTED) - NOT_MATCHED) | FEW_SCORED | LOW_ROW | LOW_STEPS,
         ),
         ("evaluation/effects.py", {"effects", "plot_effects"}),
         ("plotting/effects.py", {"plot_effects"}),
@@ -212,11 +236,13 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
         ("trackers/grid_window.py", RUNS | PLOTS),
         ("trackers/helix_hash.py", (RUNS | PLOTS) - UNTUNED),
         ("trackers/helix_finder.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW),
-        ("fitting/gls.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW),
-        ("training/loop.py", FEW_ROW | TIMED_ROW | TRAINED),
-        ("trackers/layers/pairs.py", FEW_ROW | TIMED_ROW | TRAINED),
+        ("fitting/gls.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW | LOW_STEPS),
+        ("training/loop.py", FEW_ROW | TIMED_ROW | TRAINED | LOW_NETWORK),
+        ("trackers/layers/pairs.py", FEW_ROW | TIMED_ROW | TRAINED | LOW_NETWORK | {"masks", "plot_masks"}),
         ("trackers/latent.py", FEW_ROW | TIMED_ROW),
         ("trackers/encreg.py", FEW_ROW | {"reconstruct_transfer", "plot_matrix"}),
+        ("trackers/heptv2.py", LOW_NETWORK),
+        ("post_processing.py", {"post_processing"}),
         ("simulation/validation.py", {"validate_simulation"}),
     ],
 )
@@ -269,8 +295,10 @@ def test_paper_configuration_plans(tmp_path):
     planned = set(re.findall(r"Train (\w+) on ([a-z0-9-]+)", text))
     sets = ("10-50", "50-100", "200-500")
     models = ("encreg", "encreg_helix", "enccla", "joint", "contrastive")
-    assert planned == {(model, name) for model in models for name in sets}
+    whole = {(model, "trackml") for model in ("heptv2", "heptv2_seeded")}
+    assert planned == {(model, name) for model in models for name in sets} | whole
     assert "Run helix_finder over the test events of trackml" in text
+    assert "Measure the steps after the network on trackml" in text
     assert "Simulate trackml" not in text  # source: data
 
 
@@ -303,7 +331,7 @@ def test_paper_configuration_plans_on_slurm(tmp_path):
     copy_tree(tmp_path)
     done = snakemake(tmp_path, "--dry-run", "--profile", "profiles/slurm", config="config/paper.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert re.search(r"^train +15$", done.stdout + done.stderr, re.MULTILINE)
+    assert re.search(r"^train +17$", done.stdout + done.stderr, re.MULTILINE)
 
 
 UNUSUAL = """

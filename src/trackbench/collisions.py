@@ -8,13 +8,14 @@ look-ups of rows and models hold for these sets too.
 from collections.abc import Mapping
 
 from trackbench.errors import ConfigError, describe
-from trackbench.learning_config import check_row, model_settings, rows_of_set
+from trackbench.learning_config import check_row, model_settings, rows_of_set, sets_with_weights
 
 FIRST_EVENT = 40_000_001
 EVENTS_PER_SET = 1_000_000
 _TAKEN = ("main", "scan", "effects", "parents", "tiled", "latency")  # samples, and folders beside them
 _TAKEN_PREFIX = "tracks-"
 WHOLE_EVENT_TASKS = ("heptv2",)  # not for sub-events of few tracks
+_STUDIED = "heptv2"  # tracker whose steps after the network are studied
 
 
 def first_event(config: Mapping, set_name: str) -> int:
@@ -46,6 +47,14 @@ def reference_of(config: Mapping, set_name: str) -> str:
     return names.get(wanted, next(iter(names.values())))
 
 
+def post_processing_sets(config: Mapping) -> list[str]:
+    """Sets on whose test events the steps after the network are studied: those the row's weights are trained on."""
+    row = config["collisions"]["post_processing"]
+    if row is None:
+        return []
+    return sets_with_weights(config, config["collisions"]["trackers"][row]["model"], "collisions")
+
+
 def check_collisions(config: Mapping) -> None:
     """Check the block ``collisions`` beyond what the schema says. Raises ConfigError."""
     for name in config["collisions"]["trackers"]:
@@ -59,6 +68,16 @@ def check_collisions(config: Mapping) -> None:
             what, expected = f"value '{wrong[0]}' with task {model['task']}", "one of collisions.sets: "
             expected += ", ".join(known) or "none"
             raise ConfigError(describe(f"config key models.{name}.sets", what, expected))
+    _check_post_processing(config)
+
+
+def _check_post_processing(config: Mapping) -> None:
+    wanted, rows = config["collisions"]["post_processing"], config["collisions"]["trackers"]
+    known = [name for name, row in rows.items() if row["model"] and (row["tracker"] or name) == _STUDIED]
+    if wanted is not None and wanted not in known:
+        expected = f"a row of collisions.trackers of tracker {_STUDIED} with a model, one of "
+        expected += ", ".join(known) or "none"
+        raise ConfigError(describe("config key collisions.post_processing", f"value '{wanted}'", expected))
 
 
 def _check_set(config: Mapping, name: str) -> None:

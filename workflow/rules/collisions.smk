@@ -153,3 +153,53 @@ use rule plot_rates as plot_rates_collisions with:
         interval=config["evaluation"]["interval"],
     message:
         "Plot {wildcards.kind} of {wildcards.sample} against pT and eta"
+
+
+# CPU time only, so other jobs may run beside it.
+rule post_processing:
+    input:
+        unpack(post_processing_inputs),
+        index="results/{run}/prepared/{sample}/index.csv",
+        manifest="results/{run}/prepared/{sample}/manifest.json",
+    output:
+        csv=report(
+            "results/{run}/tables/post_processing_{sample}.csv",
+            caption="../report/post_processing.rst",
+            category=COLLISION_CATEGORY,
+            labels={"content": "7 after the network, all values (csv), {sample}"},
+        ),
+        page=report(
+            "results/{run}/tables/post_processing_{sample}.html",
+            caption="../report/post_processing.rst",
+            category=COLLISION_CATEGORY,
+            labels={"content": "6 after the network, table, {sample}"},
+        ),
+        markdown="results/{run}/tables/post_processing_{sample}.md",
+    log:
+        "logs/{run}/post_processing/{sample}.log",
+    benchmark:
+        "results/{run}/benchmarks/post_processing/{sample}.tsv"
+    wildcard_constraints:
+        sample="|".join(POST_PROCESSING or ["none"]),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=lambda wildcards: gpus(
+            post_processing_row(wildcards).model, wildcards.sample
+        ),
+        mem_mb=8000,
+        runtime=240,
+    params:
+        code=digest("post_processing.py"),
+        row=post_processing_name,
+        tracker=lambda wildcards: post_processing_row(wildcards).tracker,
+        settings=lambda wildcards: post_processing_row(wildcards).settings,
+        kmeans=KMEANS_TURNS,
+        selection=config["selection"],
+        seed=config["seed"],
+        about=about_collisions,
+    message:
+        "Measure the steps after the network on {wildcards.sample}"
+    script:
+        "../scripts/post_processing.py"

@@ -1,6 +1,6 @@
 # Helpers of the rules on sub-events of few tracks and on sets of whole events: rows, their weights and settings, files
 # of the studies.
-from trackbench.collisions import reference_of, row_names
+from trackbench.collisions import post_processing_sets, reference_of, row_names
 from trackbench.learning_config import (
     FLOOR,
     Row,
@@ -64,6 +64,8 @@ COLLISION_FIGURES = [
     "differences",
     *(f"{kind}_{x}" for kind in ("efficiency", "fake_rate") for x in ("pt", "eta")),
 ]
+POST_PROCESSING = post_processing_sets(config)
+KMEANS_TURNS = 3  # of the study of post-processing
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
 LATENCY_EVENTS = 20  # parents whose tracks are drawn
@@ -326,6 +328,22 @@ def about_collisions(wildcards):
     return about_set(wildcards.sample, config)
 
 
+def post_processing_row(wildcards):
+    """Row whose steps after the network are studied, with the weights of the sample."""
+    return find_row(config, COLLISIONS["post_processing"], wildcards.sample)
+
+
+def post_processing_inputs(wildcards):
+    """Its weights and tuned settings."""
+    row = post_processing_row(wildcards)
+    return row_inputs(COLLISIONS["post_processing"], row, wildcards.sample)
+
+
+def post_processing_name(wildcards):
+    """The same row as tables name it."""
+    return row_names(config, wildcards.sample)[COLLISIONS["post_processing"]]
+
+
 def collision_results():
     """Tables and figures of the sets of whole events."""
     tables = ("metrics_{}.csv", "summary_{}.html", "summary_{}.md", "summary_{}.tex")
@@ -342,6 +360,11 @@ def collision_results():
             for figure in figures
             for kind in ("pdf", "png", "csv")
         ]
+    results += [
+        f"results/{RUN}/tables/post_processing_{name}.{kind}"
+        for name in POST_PROCESSING
+        for kind in ("csv", "html", "md")
+    ]
     return results
 
 
