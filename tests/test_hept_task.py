@@ -134,7 +134,7 @@ def test_cells_turn_with_the_event():
     names = ("charge_frac", "leta", "lphi", "lx", "ly", "lz", "geta", "gphi")
     hits, truth = toy_events(1)[0]
     rng = np.random.default_rng(0)
-    hits = replace(hits, features={name: rng.uniform(-3, 3, len(hits)) for name in names})
+    hits = replace(hits, features={name: rng.uniform(0.1, 3, len(hits)) for name in names})
     seen = []
     task = make_task("heptv2", HeptConfig(**SMALL, queries="none"), LOSS)
     import trackbench.training.hept_task as module

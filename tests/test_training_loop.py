@@ -218,7 +218,10 @@ def test_a_signal_during_validation_puts_the_validation_off(index, whole, tmp_pa
     assert_same(toy_train(index, tmp_path), whole)
 
 
-def test_a_second_signal_is_not_held_back(index, tmp_path):
+def test_a_second_signal_is_not_held_back(index, tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def twice(count, terms):
         if count == 5:
             os.kill(os.getpid(), signal.SIGINT)
