@@ -45,7 +45,7 @@ def score_row(row, name, above):
     value, high = float(row["value"]), float(row["hi"])
     place = {"set": row["set"], "row": name, "kind": row["kind"], "label": row["label"]}
     place["events"] = int(row["n_events"])
-    return {**place, "score": round(value, 5), "error": round(high - value, 5), "above_floor": above}
+    return {**place, "score": value, "error": high - value, "above_floor": above}
 
 
 def trainings(folder):

@@ -268,8 +268,7 @@ def test_the_settings_of_the_demo_to_train_with_are_those_of_the_demo():
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["models"]["encreg"]
     blocks = read_blocks(ROOT / "config/train-demo.yaml")
     built = build_settings("encreg", blocks)
-    assert {name: blocks[name] for name in ("network", "loss")} == {name: config[name] for name in ("network", "loss")}
-    assert built["training"].steps == 600 and built["training"].label == "demo"
+    assert blocks == {name: config[name] for name in ("network", "loss", "training")}
     make_task("encreg", built["network"], built["loss"])
 
 

@@ -78,7 +78,6 @@ ROW_STYLES = {
     "contrastive_dbscan": TrackerStyle("#c849a9", "D"),
     "contrastive_greedy": TrackerStyle("#1845fb", "^"),
     "contrastive_latents": TrackerStyle("#ffa90e", "v"),
-    "contrastive_inside": TrackerStyle("#92dadd", "P"),
     "encreg_refined": TrackerStyle("#717581", "8"),
     "joint": TrackerStyle("#a96b59", "h"),
     "encreg_q_over_pt": TrackerStyle("#3f90da", "<"),

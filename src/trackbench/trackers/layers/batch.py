@@ -47,13 +47,19 @@ def collate(events: Sequence[Hits], clusters: Sequence[np.ndarray] | None = None
     xyz = torch.zeros(len(events), size, 3)
     labels = None if clusters is None else torch.full((len(events), size), -1, dtype=torch.int64)
     for row, hits in enumerate(events):
-        n = len(hits)
-        if n > size:
-            remedy = "raise the padded length of the data set"
-            raise InputError(describe(f"event {hits.event_id}", f"{n} hits", f"at most {size}", remedy))
-        if not hits.valid.all():
-            raise InputError(describe(f"event {hits.event_id}", "contains padding", "real hits only"))
+        n = check_event(hits, size)
         xyz[row, :n] = torch.from_numpy(hits.xyz.astype(np.float32))
         if labels is not None:
             labels[row, :n] = torch.from_numpy(np.asarray(clusters[row], dtype=np.int64))
     return Batch(xyz, torch.tensor([len(hits) for hits in events], dtype=torch.int64), labels)
+
+
+def check_event(hits: Hits, size: int) -> int:
+    """Return the number of hits. Raise InputError if they are more than ``size``, or if there is padding among them."""
+    n = len(hits)
+    if n > size:
+        remedy = "raise the padded length of the data set"
+        raise InputError(describe(f"event {hits.event_id}", f"{n} hits", f"at most {size}", remedy))
+    if not hits.valid.all():
+        raise InputError(describe(f"event {hits.event_id}", "contains padding", "real hits only"))
+    return n

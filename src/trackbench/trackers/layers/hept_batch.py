@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trackbench.data.hits import Hits
-from trackbench.errors import InputError, describe
+from trackbench.trackers.layers.batch import check_event
 from trackbench.trackers.layers.hept_features import N_FEATURES, N_POSITIONS, hit_angles, hit_features
 
 
@@ -51,12 +51,7 @@ def collate(events: Sequence[Hits], inputs: str, pad_to: int | None = None) -> H
     positions = np.zeros((len(events), size, N_POSITIONS[inputs]), np.float32)
     angles = np.zeros((len(events), size, 2), np.float32)
     for row, hits in enumerate(events):
-        n = len(hits)
-        if n > size:
-            remedy = "raise the padded length of the data set"
-            raise InputError(describe(f"event {hits.event_id}", f"{n} hits", f"at most {size}", remedy))
-        if not hits.valid.all():
-            raise InputError(describe(f"event {hits.event_id}", "contains padding", "real hits only"))
+        n = check_event(hits, size)
         features[row, :n], positions[row, :n] = hit_features(hits, inputs)
         angles[row, :n] = hit_angles(hits.xyz)
     lengths = torch.tensor([len(hits) for hits in events], dtype=torch.int64)
