@@ -74,7 +74,7 @@ def check(path=None, value=None):
 def test_nothing_is_asked_for_by_default():
     complete = check_config({"run": "x", "trackers": {"dbscan": {}}}, SCHEMA)
     nothing = {"sets": {}, "trackers": {}, "tuning": {"events": 10}, "post_processing": None}
-    assert complete["collisions"] == nothing
+    assert complete["collisions"] == {**nothing, "ablations": {}}
     assert post_processing_sets(complete) == []
 
 

@@ -7,6 +7,7 @@ look-ups of rows and models hold for these sets too.
 
 from collections.abc import Mapping
 
+from trackbench.ablations import check_ablations
 from trackbench.errors import ConfigError, describe
 from trackbench.learning_config import check_row, model_settings, rows_of_set, sets_with_weights
 
@@ -69,6 +70,7 @@ def check_collisions(config: Mapping) -> None:
             expected += ", ".join(known) or "none"
             raise ConfigError(describe(f"config key models.{name}.sets", what, expected))
     _check_post_processing(config)
+    check_ablations(config)
 
 
 def _check_post_processing(config: Mapping) -> None:
