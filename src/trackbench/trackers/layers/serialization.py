@@ -35,7 +35,7 @@ class Serialization(nn.Module):
         self.config = config
         if config.serialization == "lsh":
             shape = (config.heads, config.rounds, 2)
-            self.register_buffer("sizes", _draw_sizes(shape, config.regions))
+            self.register_buffer("sizes", draw_sizes(shape, config.regions))
             self.register_buffer("directions", torch.randn(config.layers, *shape))
 
     @torch.no_grad()
@@ -59,7 +59,8 @@ class Serialization(nn.Module):
 
     def _lsh(self, angles: Tensor, valid: Tensor, ranks: Tensor) -> Tensor:
         """Keys (layers, B, heads, rounds, S) int64, ordered as (phi cell, eta cell, projection)."""
-        cell, n_eta = _cells(self._thirds(valid.sum(1)), ranks, valid.sum(1))
+        config = self.config
+        cell, n_eta = quantile_cells(self.sizes, ranks, valid.sum(1), config.regions, config.block)
         eta, phi = angles[:, None, None].unbind(-1)
         weights = self.directions.double()[:, None, ..., None]
         p = weights[..., 0, :] * eta + weights[..., 1, :] * phi
@@ -70,15 +71,6 @@ class Serialization(nn.Module):
         p.sub_(low).div_(span).mul_(_BELOW_ONE).add_(cell[..., 1, :] * n_eta + cell[..., 0, :])
         # Numbers >= 0 are ordered as their bits, and integers are sorted faster.
         return p.view(torch.int64)
-
-    def _thirds(self, count: Tensor) -> Tensor:
-        """Cells in eta and phi in units of 1/3, (B, heads, rounds, 2) int64, at least 3. count: (B,) real hits."""
-        regions = self.config.regions
-        wanted = torch.full_like(count, regions, dtype=torch.float64)
-        if not regions:
-            wanted = (REGIONS_PER_BLOCK / self.config.block * count.double()).clamp(min=1.0)
-        scale = (wanted / (regions or _DRAWN_FOR)).sqrt()[:, None, None, None]
-        return (_THIRDS * self.sizes.double() * scale).round().long().clamp(min=_THIRDS)
 
     def _curve(self, valid: Tensor, ranks: Tensor) -> Tensor:
         """Keys (1, B, 1, 1, S) int64: code of the cell of a hit on a grid of ranks, then its rank in phi."""
@@ -131,8 +123,12 @@ def hilbert_code(x: Tensor, y: Tensor, bits: int = GRID_BITS) -> Tensor:
     return code
 
 
-def _draw_sizes(shape: tuple[int, int, int], regions: int) -> Tensor:
-    """Numbers of cells in eta and phi, float32: two uniform numbers in [2, 2 sqrt(R) - 2], rescaled to product R."""
+def draw_sizes(shape: tuple[int, int, int], regions: int) -> Tensor:
+    """Numbers of cells in eta and phi: two uniform numbers in [2, 2 sqrt(R) - 2], rescaled to product R.
+
+    shape: (heads, rounds, 2); regions: R, rounded to 1/3; 0 = 100, not rounded
+    Returns float32 of this shape, from torch's global generator.
+    """
     wanted = regions or _DRAWN_FOR
     longest = max(2.0 * wanted**0.5 - 2.0, 2.0)  # fewer than 4 cells: both numbers equal
     drawn = 2.0 + (longest - 2.0) * torch.rand(shape, dtype=torch.float64)
@@ -140,13 +136,24 @@ def _draw_sizes(shape: tuple[int, int, int], regions: int) -> Tensor:
     return (sizes if not regions else (_THIRDS * sizes).round() / _THIRDS).float()
 
 
-def _cells(thirds: Tensor, ranks: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells of equal counts.
+def quantile_cells(sizes: Tensor, ranks: Tensor, count: Tensor, regions: int, block: int) -> tuple[Tensor, Tensor]:
+    """Cells of equal counts in eta and in phi.
 
-    thirds: (B, heads, rounds, 2), cells in units of 1/3; ranks: (B, 2, S); count: (B,) real hits
+    sizes: (heads, rounds, 2) of ``draw_sizes`` with the same ``regions``; ranks: (B, 2, S) of ``rank``; count: (B,)
+        real hits; block: hits of a block, from which regions = 0 takes the number of cells
     Returns the cells of the hits in eta and phi, (B, heads, rounds, 2, S) int64, and the number of cells in eta,
     (B, heads, rounds, 1).
     """
+    thirds = _thirds(sizes, count, regions, block)
     hits = (_THIRDS * count[:, None, None, None] + thirds - 1) // thirds
     n_eta = (thirds[..., :1] + _THIRDS - 1) // _THIRDS
     return ranks[:, None, None] // hits.clamp(min=1)[..., None], n_eta
+
+
+def _thirds(sizes: Tensor, count: Tensor, regions: int, block: int) -> Tensor:
+    """Cells in eta and phi in units of 1/3, (B, heads, rounds, 2) int64, at least 3."""
+    wanted = torch.full_like(count, regions, dtype=torch.float64)
+    if not regions:
+        wanted = (REGIONS_PER_BLOCK / block * count.double()).clamp(min=1.0)
+    scale = (wanted / (regions or _DRAWN_FOR)).sqrt()[:, None, None, None]
+    return (_THIRDS * sizes.double() * scale).round().long().clamp(min=_THIRDS)
