@@ -46,7 +46,7 @@ def block_attention(
         found = [tuple(tensor.shape) for tensor in (q, k, v, orders, lengths)]
         raise ValueError(f"q, k, v, orders, lengths of shapes {found} and blocks of {block} do not fit")
     q, k, v = _lowered(q, k, v)
-    if q.device.type != "cpu":
+    if q.device.type != "cpu" or torch.compiler.is_compiling():  # the plan below needs values, not shapes alone
         return flex_blocks(q, k, v, orders, lengths, block, scale)
     if q.numel() == 0:
         return q + k + v

@@ -1,8 +1,8 @@
 """Block attention by FlexAttention, for CUDA: fixed shapes, no reading of lengths from the device.
 
-Every order is padded to whole blocks, the blocks are a batch, and keys beyond the hits of a block are masked. Compiled
-once per shape. Not measured on a GPU; tests run the same code uncompiled on a CPU, forward only, where FlexAttention
-has no backward pass.
+Every order is padded to whole blocks, their number to one of a ``ladder``, the blocks are a batch, and keys beyond the
+hits of a block are masked. Compiled once per shape, so events of similar lengths share what is compiled. Not measured
+on a GPU; tests run the same code uncompiled on a CPU, forward only, where FlexAttention has no backward pass.
 """
 
 import functools
@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SHAPES = 128  # compilations of one function before torch refuses another; its own limit is 8
 _SMALLEST_HEAD = 16  # FlexAttention on CUDA multiplies no smaller matrices
 
 
 def flex_blocks(q: Tensor, k: Tensor, v: Tensor, orders: Tensor, lengths: Tensor, block: int, scale: float) -> Tensor:
     """Block attention, arguments and result as of ``block_attention.block_attention``."""
     size = q.shape[2]
-    extra = -size % block
+    extra = ladder(-(-size // block)) * block - size
     joint, out, lse = torch.cat((q, k, v), dim=-1), None, None
     places = torch.arange(size, device=q.device).expand_as(orders[:, :, 0])
     starts = torch.arange(0, size + extra, block, device=q.device)
@@ -47,7 +48,7 @@ def flex_with_lse(
 
     compiled: default on CUDA only
     """
-    from torch.nn.attention.flex_attention import AuxRequest
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     rule = None
     if mask is not None:
@@ -60,18 +61,28 @@ def flex_with_lse(
     width = v.shape[-1]
     wider = max(_SMALLEST_HEAD - width, 0)
     tensors = [F.pad(tensor, (0, wider)) if wider else tensor for tensor in (q, k, v)]
-    function = _flex_function(q.device.type == "cuda" if compiled is None else compiled)
-    with warnings.catch_warnings():
+    settings = {"score_mod": rule, "scale": scale, "return_aux": AuxRequest(lse=True)}
+    if torch.compiler.is_compiling():  # already part of what is compiled
+        out, found = flex_attention(*tensors, **settings)
+        return out[..., :width], found.lse
+    function = _compiled_flex() if (q.is_cuda if compiled is None else compiled) else flex_attention
+    with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=SHAPES):
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-        out, found = function(*tensors, score_mod=rule, scale=scale, return_aux=AuxRequest(lse=True))
+        out, found = function(*tensors, **settings)
     return out[..., :width], found.lse
 
 
 @functools.cache
-def _flex_function(compiled: bool):
+def _compiled_flex():
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False, fullgraph=True) if compiled else flex_attention
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
+
+
+def ladder(number: int) -> int:
+    """Smallest of 8 numbers per factor of 2 that is not below ``number``, >= 0: few shapes, few compilations."""
+    step = max(2 ** (number.bit_length() - 1) // 8, 1) if number else 1
+    return -(-number // step) * step
 
 
 class _Permute(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trackbench.trackers.layers.hept_batch import HeptBatch
 from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.hept_encoder import Encoded, RMSNorm, SwiGLU
-from trackbench.trackers.layers.hept_queries import Group, LearnedQueries, SeededQueries, take
+from trackbench.trackers.layers.hept_queries import Group, LearnedQueries, Queries, SeededQueries, take
 from trackbench.trackers.layers.hept_sectors import sector_places
 
 START_SCALE, START_CUT = 10.0, 0.8  # s and t of residual masks before training
@@ -80,7 +80,7 @@ class Attention(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Softmax attention. q: (G, heads, M, d); k, v: (G, heads, T, d); mask: of ``Attention``. Returns as q."""
-    if mask.shape[1] > 1 or mask.device.type != "cpu" or len(q) == 0:
+    if mask.shape[1] > 1 or mask.device.type != "cpu" or len(q) == 0 or torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
     # Cut instead of masked: padding costs no time, and the kernel is a tenth faster without a mask.
     counts = mask[:, 0].sum(1).tolist()
@@ -158,9 +158,19 @@ class HeptDecoder(nn.Module):
 
     def forward(self, batch: HeptBatch, encoded: Encoded) -> Decoded:
         """Find the tracks of each sector of each event."""
-        places = sector_places(batch.angles, batch.valid, self.config.sectors, self.config.overlap)
-        group = _gather(batch, encoded, places)
+        places, event, group = self.groups(batch, encoded)
         queries = self.start(group)
+        levels, hits = self.refine(group, queries)
+        return Decoded(levels, hits, self.offset(), queries.valid, places, event, queries.seeds)
+
+    def groups(self, batch: HeptBatch, encoded: Encoded) -> tuple[Tensor, Tensor, Group]:
+        """Sectors of the events: ``places`` and ``event`` of ``Decoded``, and what is known of their hits."""
+        places = sector_places(batch.angles, batch.valid, self.config.sectors, self.config.overlap)
+        event = torch.arange(len(places), device=places.device).repeat_interleave(places.shape[1])
+        return places.flatten(0, 1), event, _gather(batch, encoded, places)
+
+    def refine(self, group: Group, queries: Queries) -> tuple[tuple[Level, ...], Tensor]:
+        """Apply the layers to queries: ``levels`` and ``hits`` of ``Decoded``. ``hept_compiled`` compiles it."""
         hits = self._mask_hits(group)
         x, seed = queries.content, take(group.embedding, queries.seeds)
         levels = [self._level(x, seed)]
@@ -170,13 +180,13 @@ class HeptDecoder(nn.Module):
             seen = self._seen(levels[-1], hits, sees) if self.config.masked_attention else sees
             x = layer(x, queries.position, group.hits, seen, seen_queries)
             levels.append(self._level(x, seed))
-        event = torch.arange(len(places), device=places.device).repeat_interleave(places.shape[1])
-        return Decoded(tuple(levels), hits, self._offset(), queries.valid, places.flatten(0, 1), event, queries.seeds)
+        return tuple(levels), hits
 
     def _mask_hits(self, group: Group) -> Tensor:
         return group.hits.float() if self.residual is None else self.residual.hits(group)
 
-    def _offset(self) -> Tensor:
+    def offset(self) -> Tensor:
+        """Scalar, ``offset`` of ``Decoded``."""
         return self.norm.weight.new_zeros(()) if self.residual is None else self.residual.offset
 
     def _level(self, x: Tensor, seed: Tensor) -> Level:
@@ -189,7 +199,7 @@ class HeptDecoder(nn.Module):
     @torch.no_grad()
     def _seen(self, level: Level, hits: Tensor, sees: Tensor) -> Tensor:
         """Hits in the previous mask of each query, all hits for a query whose mask is empty: (G, M, T) bool."""
-        inside = (level.queries @ hits.mT + self._offset() >= 0) & sees
+        inside = (level.queries @ hits.mT + self.offset() >= 0) & sees
         return inside | (sees & ~inside.any(2, keepdim=True))
 
 

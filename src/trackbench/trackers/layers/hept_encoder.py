@@ -129,13 +129,21 @@ class HeptEncoder(nn.Module):
 
     def forward(self, batch: HeptBatch) -> Encoded:
         """Encode hits; the orders of all layers come from one sort, in full precision."""
-        with torch.no_grad(), full_precision(batch.angles):
-            orders = self.serialization(batch.angles, batch.valid)  # (layers, B, heads, rounds, S)
-        with full_precision(batch.features):
-            x = self.input(batch.features)
+        return self.encode(batch.features, batch.positions, batch.lengths, self.orders(batch))
+
+    @torch.no_grad()
+    def orders(self, batch: HeptBatch) -> Tensor:
+        """Orders of the hits in all layers, (layers, B, heads, rounds, S) int64."""
+        with full_precision(batch.angles):
+            return self.serialization(batch.angles, batch.valid)
+
+    def encode(self, features: Tensor, positions: Tensor, lengths: Tensor, orders: Tensor) -> Encoded:
+        """Encode hits along given orders. Fixed shapes give fixed work: this is what ``hept_compiled`` compiles."""
+        with full_precision(features):
+            x = self.input(features)
         x = self.input_out(F.silu(x))
         for layer, order in zip(self.layers, orders, strict=True):
-            x = layer(x, batch.positions, order, batch.lengths)
+            x = layer(x, positions, order, lengths)
         hits = self.norm(x)
         classifier, embedding = self.classifier(hits).squeeze(-1).float(), self.embedding(x).float()
         return Encoded(hits, classifier, F.normalize(embedding, dim=-1))
