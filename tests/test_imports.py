@@ -31,6 +31,7 @@ ALLOWED = {
     "tiling": {"errors", "data", "trackers"},
     "predictions": {"errors", "files", "data", "trackers", "training"},
     "track_latency": {"errors", "machine", "memory", "data", "trackers"},
+    "scaling": {"errors", "machine", "memory", "data", "trackers", "evaluation", "tiling"},
     "sectored": {"data", "trackers"},
     "decomposition": {"errors", "data", "trackers", "evaluation", "sectored", "ceilings"},
     "surface_table": {"errors", "files", "geometry", "data", "trackers", "evaluation"},

@@ -5,6 +5,8 @@ import gc
 import logging
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -65,3 +67,23 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         logger.debug("peak memory cannot be reset: it includes everything since the start")
+
+
+@contextmanager
+def memory_limit(mb: float) -> Iterator[None]:
+    """Let allocations beyond ``mb`` [MB = 10^6 bytes] more than now fail with an error instead of ending the process.
+
+    What fails raises MemoryError (NumPy) or RuntimeError (torch). Counts addresses asked for, not memory in use (Linux;
+    elsewhere there is no limit); so not for CUDA, which asks for more addresses than there is memory.
+    """
+    used, limits = _status_mb("VmSize"), resource.getrlimit(resource.RLIMIT_AS)
+    if used is None or mb == float("inf"):
+        yield
+        return
+    wanted = int((used + mb) * 1e6)
+    soft = min([wanted, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(resource.RLIMIT_AS, (soft, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
