@@ -18,6 +18,7 @@ from trackbench.geometry.detector import mirrored_layers
 from trackbench.trackers.layers.hept_batch import HeptBatch
 from trackbench.trackers.layers.hept_batch import collate as collate_hits
 from trackbench.trackers.layers.hept_config import HeptConfig
+from trackbench.trackers.layers.hept_features import hit_features
 from trackbench.trackers.layers.hept_network import HeptNetwork
 from trackbench.trackers.layers.weights import save_weights
 from trackbench.training.augment import Symmetry
@@ -72,14 +73,13 @@ class HeptTask:
     def fit(self, events: Iterable[Event]) -> None:
         """Check the training events; the network has no constants of them.
 
-        Raises InputError if there is no event or one without hits, if they lack the features the network needs, and
-        if no event has a hit of a target track.
+        Raises InputError if there is no event or one without hits, if one has a number that is not finite or lacks the
+        features the network needs, and if no event has a hit of a target track.
         """
         n_events = n_targets = 0
         for hits, truth in events:
-            _check_event(hits, truth)
-            if not n_events:
-                collate_hits([hits], self.network.inputs)
+            self._check_event(hits, truth)
+            hit_features(hits.take(np.arange(1)), self.network.inputs)  # whether the features are there
             n_events += 1
             n_targets += int(self._flags(truth)[1].sum())
         if not n_events:
@@ -95,12 +95,12 @@ class HeptTask:
     def collate(self, events: Sequence[Event], rng: np.random.Generator | None) -> HeptTrainingBatch:
         """Put events side by side, varied as the loss configuration says if there is an ``rng``.
 
-        Raises InputError for an event without hits.
+        Raises InputError for an event without hits or with a number that is not finite.
         """
         if not events:
             raise InputError(describe("training batch", "no event", "at least one"))
         for event in events:
-            _check_event(*event)
+            self._check_event(*event)
         moved = [_moved(hits, self._draw(rng)) for hits, _ in events]
         batch = collate_hits(moved, self.network.inputs)
         shape = tuple(batch.valid.shape)
@@ -110,6 +110,21 @@ class HeptTask:
             n = len(truth)
             particle[i, :n], target[i, :n], track[i, :n] = self._flags(truth)
         return HeptTrainingBatch(batch, *(torch.from_numpy(part) for part in (particle, target, track)))
+
+    def _check_event(self, hits: Hits, truth: Truth) -> None:
+        """Raise InputError unless there are hits with truth and what the network sees of them is finite."""
+        where = f"event {hits.event_id}"
+        if len(hits) == 0:
+            raise InputError(describe(where, "no hits", "events with hits", "leave it out of the index"))
+        if len(hits) != len(truth):
+            raise InputError(describe(where, f"{len(hits)} hits, truth of {len(truth)}", "equal numbers"))
+        seen = hits.features if self.network.inputs == "published" else {}
+        for name, values in {"position": hits.xyz, **seen}.items():
+            bad = hits.hit_id[~np.isfinite(values.reshape(len(hits), -1)).all(axis=1)]
+            if bad.size:
+                what = f"{name} of {bad.size} hits not finite (first hit_id {bad[0]})"
+                remedy = "prepare it again or leave it out of the index"
+                raise InputError(describe(where, what, "finite numbers", remedy))
 
     def _draw(self, rng: np.random.Generator | None) -> Symmetry:
         loss = self.loss
@@ -208,11 +223,3 @@ def _moved(hits: Hits, move: Symmetry) -> Hits:
         volume, layer = mirrored_layers(volume, layer)
     features = turn_features(hits.features, move.angle)
     return replace(hits, xyz=move.positions(hits.xyz), volume_id=volume, layer_id=layer, features=features)
-
-
-def _check_event(hits: Hits, truth: Truth) -> None:
-    where = f"event {hits.event_id}"
-    if len(hits) == 0:
-        raise InputError(describe(where, "no hits", "events with hits", "leave it out of the index"))
-    if len(hits) != len(truth):
-        raise InputError(describe(where, f"{len(hits)} hits, truth of {len(truth)}", "equal numbers"))

@@ -43,7 +43,8 @@ class EventStream:
     batch_size: largest number of events per batch; those of one epoch differ by few events, so that none is tiny
     seed: of the order; shard_buffer: shards whose events are mixed, and held in memory, at a time
     length: most hits an event may have, the padded length of the sample; None = any number
-    Raises InputError for a split without events or with a longer one; ConfigError for a wrong option.
+    Raises InputError for a split without events, or with one that is longer or has no hits; ConfigError for a wrong
+    option.
     """
 
     def __init__(
@@ -76,6 +77,13 @@ class EventStream:
         self._group: tuple[object, dict[int, Event]] = (None, {})
 
     def _require_length(self, index_csv: str | Path, length: int | None) -> None:
+        empty = np.flatnonzero(self._n_hits == 0)
+        if len(empty):
+            what = f"no hits, the first of {len(empty)} such events in split '{self.split}'"
+            remedy = "leave it out of the index"
+            raise InputError(
+                describe(f"{index_csv}: event {self._index['event_id'][empty[0]]}", what, "events with hits", remedy)
+            )
         longer = np.flatnonzero(self._n_hits > length) if length is not None else []
         if len(longer):
             event, n = self._index["event_id"][longer[0]], self._n_hits[longer[0]]
