@@ -10,7 +10,14 @@ import pytest
 import yaml
 
 from trackbench.captions import about, about_set
-from trackbench.collisions import first_event, post_processing_sets, reference_of, row_names, simulation_of
+from trackbench.collisions import (
+    first_event,
+    post_processing_sets,
+    reference_of,
+    row_names,
+    scaling_rows,
+    simulation_of,
+)
 from trackbench.config import check_config, read_schema
 from trackbench.errors import ConfigError
 from trackbench.evaluation.summary import FAKE_COLUMNS, summary_latex, summary_markdown
@@ -74,8 +81,9 @@ def check(path=None, value=None):
 def test_nothing_is_asked_for_by_default():
     complete = check_config({"run": "x", "trackers": {"dbscan": {}}}, SCHEMA)
     nothing = {"sets": {}, "trackers": {}, "tuning": {"events": 10}, "post_processing": None}
-    assert complete["collisions"] == {**nothing, "ablations": {}}
-    assert post_processing_sets(complete) == []
+    scaling = {"set": None, "trackers": [], "tiling": [], "calls": 2, "events": 2}
+    assert complete["collisions"] == {**nothing, "ablations": {}, "scaling": scaling}
+    assert post_processing_sets(complete) == scaling_rows(complete) == []
 
 
 def test_defaults_of_a_set_are_filled_in():
@@ -190,6 +198,47 @@ def test_steps_are_studied_of_a_row_of_heptv2_with_a_model():
         check(["collisions", "post_processing"], "heptv2")
     with pytest.raises(ConfigError, match=r"collisions\.post_processing"):
         check(["collisions", "post_processing"], ["heptv2"])
+
+
+def test_rows_of_the_scaling_study():
+    block = {"set": "pileup-2", "tiling": [100, 200]}
+    assert scaling_rows(check(["collisions", "scaling"], block)) == ["dbscan", "helix_finder", "embedded"]
+    assert scaling_rows(check(["collisions", "scaling"], {**block, "set": "pileup-5"})) == ["dbscan", "helix_finder"]
+    named = check(["collisions", "scaling"], {**block, "trackers": ["embedded", "dbscan"]})
+    assert scaling_rows(named) == ["embedded", "dbscan"]
+    assert (named["collisions"]["scaling"]["calls"], named["collisions"]["scaling"]["events"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"set": "pileup-3"}, ["collisions.scaling.set", "'pileup-3'", "one of pileup-2, pileup-5"]),
+        ({"tiling": [100]}, ["collisions.scaling.set", "missing beside tiling", "one of pileup-2, pileup-5"]),
+        ({"trackers": ["dbscan"]}, ["collisions.scaling.set", "missing beside trackers"]),
+        ({"set": "pileup-2"}, ["collisions.scaling", "neither sizes nor a scan", "scaling.tiling, scan.pileup"]),
+        ({"set": "pileup-2", "tiling": [200, 100]}, ["scaling.tiling", "[200, 100]", "rising numbers of hits"]),
+        ({"set": "pileup-2", "tiling": [0]}, ["collisions.scaling.tiling", "0"]),
+        ({"set": "pileup-2", "tiling": [9], "calls": 0}, ["collisions.scaling.calls", "0"]),
+        (
+            {"set": "pileup-5", "tiling": [9], "trackers": ["embedded"]},  # no weights of this set
+            ["scaling.trackers", "'embedded'", "run on pileup-5: dbscan, helix_finder"],
+        ),
+        ({"set": "pileup-2", "sizes": [9]}, ["collisions.scaling.sizes", "unknown key"]),
+    ],
+)
+def test_mistakes_of_the_scaling_study(block, words):
+    with pytest.raises(ConfigError) as error:
+        check(["collisions", "scaling"], block)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_scan_alone_is_enough_for_the_scaling_study():
+    config = copy.deepcopy(BASE)
+    config["scan"] = {"pileup": [5]}
+    config["collisions"]["scaling"] = {"set": "pileup-2"}
+    assert scaling_rows(check_config(config, SCHEMA)) == ["dbscan", "helix_finder", "embedded"]
 
 
 def test_simulation_cannot_be_changed_for_events_that_are_not_simulated():

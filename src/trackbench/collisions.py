@@ -15,7 +15,7 @@ FIRST_EVENT = 40_000_001
 EVENTS_PER_SET = 1_000_000
 _TAKEN = ("main", "scan", "effects", "parents", "tiled", "latency")  # samples, and folders beside them
 _TAKEN_PREFIX = "tracks-"
-WHOLE_EVENT_TASKS = ("heptv2",)  # not for sub-events of few tracks
+WHOLE_EVENT_TASKS = ("heptv2", "hept")  # not for sub-events of few tracks
 _STUDIED = "heptv2"  # tracker whose steps after the network are studied
 
 
@@ -56,6 +56,12 @@ def post_processing_sets(config: Mapping) -> list[str]:
     return sets_with_weights(config, config["collisions"]["trackers"][row]["model"], "collisions")
 
 
+def scaling_rows(config: Mapping) -> list[str]:
+    """Rows whose time and memory are measured against the number of hits: those named, or all of that set."""
+    block = config["collisions"]["scaling"]
+    return block["trackers"] or (rows_of_set(config, block["set"]) if block["set"] is not None else [])
+
+
 def check_collisions(config: Mapping) -> None:
     """Check the block ``collisions`` beyond what the schema says. Raises ConfigError."""
     for name in config["collisions"]["trackers"]:
@@ -71,6 +77,7 @@ def check_collisions(config: Mapping) -> None:
             raise ConfigError(describe(f"config key models.{name}.sets", what, expected))
     _check_post_processing(config)
     check_ablations(config)
+    _check_scaling(config)
 
 
 def _check_post_processing(config: Mapping) -> None:
@@ -80,6 +87,28 @@ def _check_post_processing(config: Mapping) -> None:
         expected = f"a row of collisions.trackers of tracker {_STUDIED} with a model, one of "
         expected += ", ".join(known) or "none"
         raise ConfigError(describe("config key collisions.post_processing", f"value '{wanted}'", expected))
+
+
+def _check_scaling(config: Mapping) -> None:
+    block, where = config["collisions"]["scaling"], "config key collisions.scaling"
+    name, sets = block["set"], config["collisions"]["sets"]
+    if name is None:
+        for key in ("trackers", "tiling"):
+            if block[key]:
+                raise ConfigError(describe(f"{where}.set", f"missing beside {key}", "one of " + ", ".join(sets)))
+        return
+    if name not in sets:
+        raise ConfigError(describe(f"{where}.set", f"value '{name}'", "one of " + (", ".join(sets) or "none")))
+    rows = rows_of_set(config, name)
+    for row in block["trackers"]:
+        if row not in rows:
+            expected = f"rows that are run on {name}: " + ", ".join(rows)
+            raise ConfigError(describe(f"{where}.trackers", f"value '{row}'", expected))
+    if block["tiling"] != sorted(block["tiling"]):
+        raise ConfigError(describe(f"{where}.tiling", f"value {block['tiling']}", "rising numbers of hits"))
+    if not block["tiling"] and not config["scan"]["pileup"]:
+        what = "neither sizes nor a scan of pile-up"
+        raise ConfigError(describe(where, what, "scaling.tiling, scan.pileup or both"))
 
 
 def _check_set(config: Mapping, name: str) -> None:
