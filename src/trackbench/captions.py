@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from trackbench.collisions import simulation_of
 from trackbench.data.prepare import DataSelection
+from trackbench.derived_sets import origin_of, truth_filter_of, weights_set
 from trackbench.evaluation.sample import unusual_detector
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.surfaces import SCORED_TRACKS, hits_of_regions
@@ -35,13 +36,14 @@ def about_set(name: str, config: Mapping) -> str:
     """Say what the results of one set of whole events were made from, as ``about`` does. name: of the set."""
     known, events = _of_set(config, name), config["collisions"]["sets"][name]["events"]
     tuned = min(config["collisions"]["tuning"]["events"], events["val"])
-    models = [config["models"][row["model"]] for row in config["collisions"]["trackers"].values() if row["model"]]
-    models = [model for model in models if name in model["sets"]]
+    used = [row["model"] for row in config["collisions"]["trackers"].values() if row["model"]]
+    trained = {weights_set(config, model, name) for model in used} - {None}
+    models = [config["models"][model] for model in used if weights_set(config, model, name)]
     return _sentences(
         f"{_count(events['test'], 'test event')} of the sample {name} ({_data(known)})",
         f"hits used: {_hits(known)}",
         f"particles selected: {TruthSelection(**config['selection']).label()}; no hit is removed by this selection",
-        f"networks are trained on {events['train']} events of the same sample" if models else "",
+        *(_trained_on(name, other, events["train"]) for other in sorted(trained)),
         f"settings are tuned on {_count(tuned, 'validation event')}" if tuned else "",
         _label_note(models),
     ).replace("|", r"\|")
@@ -142,10 +144,19 @@ def _label_note(models: Iterable[Mapping]) -> str:
     return f"networks labelled {' or '.join(sorted(labels))} are not trained to the end" if labels else ""
 
 
+def _trained_on(name: str, trained_on: str, n_events: int) -> str:
+    if trained_on == name:
+        return f"networks are trained on {n_events} events of the same sample"
+    same = f"the same events as those of {trained_on}"
+    return f"{same}, on whose {n_events} training events networks are trained and their settings tuned"
+
+
 def _of_set(config: Mapping, name: str) -> dict:
     """The configuration with the data of a set of whole events in place of those of the main sample."""
-    source = {} if config["collisions"]["sets"][name]["source"] == "data" else {"source": "simulate"}
-    return {**config, "data": {**config["data"], **source, "simulate": simulation_of(config, name)}}
+    origin = config["collisions"]["sets"][origin_of(config, name)]
+    source = {} if origin["source"] == "data" else {"source": "simulate"}
+    values = {**source, "truth_filter": truth_filter_of(config, name), "simulate": simulation_of(config, name)}
+    return {**config, "data": {**config["data"], **values}}
 
 
 _KINDS: dict[str, Callable[[Mapping], str]] = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trackbench.collisions import check_collisions
+from trackbench.derived_sets import complete_derived
 from trackbench.errors import ConfigError, describe
 from trackbench.learning_config import check_learning, check_weights
 
@@ -37,6 +38,7 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
         if not hasattr(load_module(name).Tracker, "clusters"):
             what, expected = "does not cluster on projection surfaces", "dbscan, density_peaks or the like"
             raise ConfigError(describe(f"config key surfaces.{name}", what, expected))
+    complete_derived(complete)
     _check_relations(complete)
     return complete
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trackbench.derived_sets import origin_of, weights_set
 from trackbench.errors import ConfigError, describe
 from trackbench.trackers.base import build_config, load_module
 
@@ -44,18 +45,19 @@ def find_row(config: Mapping, name: str, set_name: str) -> Row:
     """
     base, _, other = name.partition("@")
     entry = config[block_of(config, set_name)]["trackers"][base]
-    trained_on = (other or set_name) if entry["model"] else None
-    settings = {**entry["settings"], **entry["overrides"].get(other or set_name, {})}
+    trained_on = (other or weights_set(config, entry["model"], set_name) or set_name) if entry["model"] else None
+    settings = dict(entry["settings"])
+    for set_with_changes in (other,) if other else (origin_of(config, set_name), set_name):
+        settings |= entry["overrides"].get(set_with_changes, {})
     return Row(entry["tracker"] or base, settings, entry["model"], trained_on)
 
 
 def rows_of_set(config: Mapping, set_name: str) -> list[str]:
-    """Rows that are compared on a set: all without a model, and those whose model is trained on it."""
-    models = config["models"]
+    """Rows that are compared on a set: all without a model, and those whose model is trained on it or its origin."""
     return [
         name
         for name, entry in config[block_of(config, set_name)]["trackers"].items()
-        if entry["model"] is None or set_name in models[entry["model"]]["sets"]
+        if entry["model"] is None or weights_set(config, entry["model"], set_name)
     ]
 
 
@@ -71,9 +73,9 @@ def sets_with_weights(config: Mapping, model: str, block: str = "subevents") -> 
 
 
 def model_settings(config: Mapping, model: str, set_name: str) -> dict[str, dict]:
-    """Blocks "network", "loss" and "training" of a model for one set, overrides applied."""
+    """Blocks "network", "loss" and "training" of a model for the weights that are used on a set, overrides applied."""
     entry = config["models"][model]
-    changes = entry["overrides"].get(set_name, {})
+    changes = entry["overrides"].get(weights_set(config, model, set_name) or set_name, {})
     return {block: {**entry[block], **changes.get(block, {})} for block in ("network", "loss", "training")}
 
 

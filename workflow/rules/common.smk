@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from trackbench.captions import about, about_set, reconstruction
 from trackbench.collisions import first_event, simulation_of
+from trackbench.derived_sets import origin_of, truth_filter_of
 from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
@@ -92,6 +93,7 @@ def shards(sample):
 
 def is_simulated(sample):
     """Pile-up scan and effects are always simulated, other samples if their source says so."""
+    sample = origin_of(config, sample)
     if sample in COLLISION_SETS and COLLISIONS["sets"][sample]["source"] == "simulate":
         return True
     return sample in ("scan", "effects") or DATA["source"] == "simulate"
@@ -106,9 +108,12 @@ def hit_selection(sample):
             "truth_filter": False,
             "cells": DATA["cells"],
         }
-    return {
+    selection = {
         key: DATA[key] for key in ("detector", "hit_eta_max", "truth_filter", "cells")
     }
+    if sample in COLLISION_SETS:
+        selection["truth_filter"] = truth_filter_of(config, sample)
+    return selection
 
 
 def simulation_settings(wildcards):
@@ -155,7 +160,8 @@ def drawn_as(wildcards):
 def raw_source(wildcards):
     """File whose presence says that the raw events of a shard are there."""
     if is_simulated(wildcards.sample):
-        return f"results/{RUN}/events/{wildcards.sample}/shard-{wildcards.shard}/manifest.json"
+        origin = origin_of(config, wildcards.sample)
+        return f"results/{RUN}/events/{origin}/shard-{wildcards.shard}/manifest.json"
     if DATA["source"] == "kaggle":
         return [
             f"{DATA['kaggle']['directory']}/{archive}"
