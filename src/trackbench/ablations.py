@@ -77,7 +77,7 @@ def ablation_rows(config: Mapping, name: str, set_name: str) -> list[AblationRow
     """Rows of an ablation on a set, in the order of the configuration.
 
     Rows of the tracker of the first one are called by the settings in which they differ: by all of them if these are
-    one or two, else by their changes to the first row, which keeps its name. Other rows keep theirs.
+    one or two, else by their changes to the first row, which has its name and all of them. Other rows keep their names.
     """
     block = config["collisions"]["ablations"][name]
     trackers = {row: find_row(config, row, set_name).tracker for row in block["rows"]}
@@ -120,6 +120,8 @@ def _labels(values: Mapping[str, Mapping], first: str) -> dict[str, str]:
         if len(differing) > _NAMES_ALL:
             shown = [key for key in differing if known.get(key) != values[first].get(key)]
         labels[row] = ", ".join(in_words(key, known.get(key)) for key in shown) or row
+    if len(differing) > _NAMES_ALL:
+        labels[first] = f"{first}: " + ", ".join(in_words(key, values[first].get(key)) for key in differing)
     return labels
 
 

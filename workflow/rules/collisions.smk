@@ -203,3 +203,59 @@ rule post_processing:
         "Measure the steps after the network on {wildcards.sample}"
     script:
         "../scripts/post_processing.py"
+
+
+rule plot_ablation:
+    input:
+        manifest="results/{run}/prepared/{sample}/manifest.json",
+        counts=ablation_files("metrics", "counts.csv"),
+        timing=ablation_files("tracks", "timing.csv"),
+        facts=ablation_facts,
+        published="config/published.csv",
+    output:
+        pdf="results/{run}/figures/ablation_{ablation}_{sample}.pdf",
+        png=report(
+            "results/{run}/figures/ablation_{ablation}_{sample}.png",
+            caption="../report/ablation.rst",
+            category=COLLISION_CATEGORY,
+            labels={"content": "8 ablation {ablation}, {sample}"},
+        ),
+        csv="results/{run}/figures/ablation_{ablation}_{sample}.csv",
+    log:
+        "logs/{run}/plot_ablation/{ablation}-{sample}.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_ablation/{ablation}-{sample}.tsv"
+    wildcard_constraints:
+        sample=COLLISION_SAMPLE,
+        ablation="|".join(COLLISIONS["ablations"]) or "none",
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=digest("plot_ablation.py"),
+        title=lambda wildcards: (
+            ablation_block(wildcards)["title"] or wildcards.ablation
+        ),
+        rows=ablation_described,
+        axis=ablation_axis,
+        quoted=quotes_blocks,
+        selection=config["selection"],
+        evaluation=collision_evaluation,
+        seed=config["seed"],
+        about=about_collisions,
+    message:
+        "Plot the ablation {wildcards.ablation} on {wildcards.sample}"
+    script:
+        "../scripts/plot_ablation.py"
+
+
+# Not part of `all`, which asks for the same files: the ablations without the rest of the workflow.
+rule ablations:
+    input:
+        ablation_results(),
+        ablation_tables(),
+    message:
+        "All ablations are there"

@@ -1,5 +1,8 @@
 # Helpers of the rules on sub-events of few tracks and on sets of whole events: rows, their weights and settings, files
 # of the studies.
+from dataclasses import asdict
+
+from trackbench.ablations import BLOCK_STUDY, ablation_rows, ablations
 from trackbench.collisions import post_processing_sets, reference_of, row_names
 from trackbench.learning_config import (
     FLOOR,
@@ -65,6 +68,7 @@ COLLISION_FIGURES = [
     *(f"{kind}_{x}" for kind in ("efficiency", "fake_rate") for x in ("pt", "eta")),
 ]
 POST_PROCESSING = post_processing_sets(config)
+ABLATIONS = ablations(config)  # (name, set)
 KMEANS_TURNS = 3  # of the study of post-processing
 MASK_FIGURES = ["masks", "masks_scaling"]
 LATENCY = SUBEVENTS["latency"]
@@ -344,6 +348,66 @@ def post_processing_name(wildcards):
     return row_names(config, wildcards.sample)[COLLISIONS["post_processing"]]
 
 
+def ablation_block(wildcards):
+    """Block of the configuration of an ablation."""
+    return COLLISIONS["ablations"][wildcards.ablation]
+
+
+def ablation_files(folder, ending):
+    """Function of the wildcards: one file per row of an ablation."""
+    return lambda wildcards: [
+        f"results/{wildcards.run}/{folder}/{wildcards.sample}/{row}-{ending}"
+        for row in ablation_block(wildcards)["rows"]
+    ]
+
+
+def ablation_facts(wildcards):
+    """What is known about the trainings behind the rows, a file per network."""
+    entries = [COLLISIONS["trackers"][row] for row in ablation_block(wildcards)["rows"]]
+    models = dict.fromkeys(entry["model"] for entry in entries if entry["model"])
+    return [
+        f"results/{wildcards.run}/models/{model}/{wildcards.sample}-facts.json"
+        for model in models
+    ]
+
+
+def ablation_described(wildcards):
+    """The rows with what sets them apart."""
+    return [
+        asdict(row)
+        for row in ablation_rows(config, wildcards.ablation, wildcards.sample)
+    ]
+
+
+def ablation_axis(wildcards):
+    """Setting on the x axis in words, if any."""
+    return (ablation_block(wildcards)["x"] or "").rpartition(".")[2].replace("_", " ")
+
+
+def quotes_blocks(wildcards):
+    """Whether the published study of blocks belongs beside an ablation."""
+    block = ablation_block(wildcards)
+    return (block["x"], block["lines"]) == BLOCK_STUDY
+
+
+def ablation_results():
+    """Figures of the ablations."""
+    return [
+        f"results/{RUN}/figures/ablation_{name}_{set_name}.{kind}"
+        for name, set_name in ABLATIONS
+        for kind in ("pdf", "png", "csv")
+    ]
+
+
+def ablation_tables():
+    """Tables of all rows of their sets."""
+    return [
+        f"results/{RUN}/tables/{table}_{set_name}.{kind}"
+        for set_name in dict.fromkeys(set_name for _, set_name in ABLATIONS)
+        for table, kind in (("metrics", "csv"), ("summary", "md"))
+    ]
+
+
 def collision_results():
     """Tables and figures of the sets of whole events."""
     tables = ("metrics_{}.csv", "summary_{}.html", "summary_{}.md", "summary_{}.tex")
@@ -365,7 +429,7 @@ def collision_results():
         for name in POST_PROCESSING
         for kind in ("csv", "html", "md")
     ]
-    return results
+    return [*results, *ablation_results()]
 
 
 def first_phase_results():
