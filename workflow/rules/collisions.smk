@@ -33,6 +33,7 @@ use rule tables as tables_collisions with:
         candidates=collision_files("metrics", "candidates.parquet"),
         timing=collision_files("tracks", "timing.csv"),
         runs=collision_files("tracks", "run.json"),
+        kept=metrics_of_origin,
         published="config/published.csv",
     output:
         metrics=report(
@@ -65,6 +66,8 @@ use rule tables as tables_collisions with:
         reconstruction="",
         side_by_side=True,
         conventions=True,
+        sample="{sample}",
+        origin=lambda wildcards: origin_of(config, wildcards.sample),
         about=about_collisions,
         interval=config["evaluation"]["interval"],
     message:

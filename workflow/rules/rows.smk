@@ -314,6 +314,14 @@ def collision_files(folder, ending):
     ]
 
 
+def metrics_of_origin(wildcards):
+    """Long table of the sample whose events these are with noise removed by truth; nothing if there is no other."""
+    origin = origin_of(config, wildcards.sample)
+    if truth_filter_of(config, origin) or not truth_filter_of(config, wildcards.sample):
+        return []
+    return f"results/{RUN}/tables/metrics_{origin}.csv"
+
+
 def collision_evaluation(wildcards):
     """Block ``evaluation`` with a reference among the rows of a set of whole events."""
     reference = reference_of(config, wildcards.sample)

@@ -9,12 +9,15 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
+    import pandas as pd
+
     from trackbench.evaluation.page import markdown_page
     from trackbench.evaluation.published import read_published
     from trackbench.evaluation.sample import Sample
     from trackbench.evaluation.selection import TruthSelection
     from trackbench.evaluation.summary import summary_latex, summary_markdown
     from trackbench.evaluation.tables import Measured, TableOptions, metrics_table
+    from trackbench.evaluation.truth_filter import truth_filter_markdown
     from trackbench.files import write_text
 
     sample = Sample.load(inputs.manifest)
@@ -36,6 +39,8 @@ def main(inputs, out, params):
     how = {"note": sample.conditions(), "interval": params.evaluation["interval"].title()}
     how["side_by_side"] = params.get("side_by_side", False)
     summary = summary_markdown(table, **how, conventions=params.get("conventions", False))
+    if inputs.get("kept"):
+        summary += "\n" + truth_filter_markdown(pd.read_csv(inputs.kept), table, (params.origin, params.sample))
     write_text(out.markdown, summary)
     write_text(out.page, markdown_page(params.title, summary))
     write_text(out.latex, summary_latex(table, **how))
