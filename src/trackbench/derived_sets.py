@@ -1,8 +1,8 @@
 """Samples of whole events that are another such sample prepared once more: the same events, other hits of them.
 
-``collisions.sets.<name>.source`` then names that sample, its *origin*, which gives events, splits and, unless a model is
-trained on the derived sample itself, trained weights with their tuned settings. Its use is ``truth_filter``: results
-with noise kept beside those with hits removed by truth, as in the data of HEPTv2 (arXiv:2606.20437).
+``collisions.sets.<name>.source`` then names that sample, its *origin*, which gives events, splits and, unless a model
+is trained on the derived sample itself, trained weights with their tuned settings. Its use is ``truth_filter``:
+results with noise kept beside those with hits removed by truth, as in the data of HEPTv2 (arXiv:2606.20437).
 Light on purpose, like ``learning_config``.
 """
 
