@@ -9,6 +9,7 @@ import torch
 
 from trackbench.errors import InputError
 from trackbench.trackers.layers.hept_config import HeptConfig
+from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import KINDS, load_weights, save_weights
@@ -30,6 +31,10 @@ def network_of(kind="encreg"):
         from trackbench.trackers.layers.hept_network import HeptNetwork
 
         return HeptNetwork(HeptConfig(**HEPT))
+    if kind == "hept":
+        from trackbench.trackers.layers.hept_v1 import HeptV1Network
+
+        return HeptV1Network(HeptV1Config(inputs="geometry", width=8, heads=2, layers=1, output_hidden=8))
     network = HitNetwork(NetworkConfig(**SMALL, **SETTINGS[kind]))
     network.set_normalisation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([90.0, 91.0, 400.0]))
     return network
@@ -90,6 +95,8 @@ def test_wrong_use_is_refused_and_leaves_the_old_file(path):
         save_weights(path, "encreg", network_of("heptv2"), {})
     with pytest.raises(ValueError, match="kind 'heptv2' does not fit NetworkConfig"):
         save_weights(path, "heptv2", network_of(), {})
+    with pytest.raises(ValueError, match="kind 'hept' does not fit HeptConfig"):
+        save_weights(path, "hept", network_of("heptv2"), {})
     with pytest.raises(TypeError, match="not JSON serializable"):
         save_weights(path, "encreg", network_of(), {"mean": np.zeros(3)})
     assert path.read_bytes() == before

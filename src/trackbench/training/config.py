@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from trackbench.errors import ConfigError, describe
 from trackbench.trackers.layers.hept_config import HeptConfig
+from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.training.hept_config import HeptLossConfig
+from trackbench.training.hept_v1_config import HeptV1LossConfig
 
 # Task of one encoder -> heads it needs; the others must be absent, except the regression beside the embedding.
 HEADS = {
@@ -67,6 +69,7 @@ class TrainingConfig:
     learning_rate: peak, > 0; schedule: "constant", "cosine" or "one_cycle" (up from 1/25, down to about 0)
     final_rate: where "cosine" ends, in units of the peak, in [0, 1]
     warmup: steps of the rise, < steps; linear, but half a cosine in one_cycle, where 0 means 30 % of the steps
+    hold, tail: of "cosine", steps at the peak after the warm-up and at the final rate in the end, >= 0
     weight_decay: of AdamW, >= 0 (0 makes it Adam), a tenth of that of Muon
     clip: largest norm of the gradient, 0 = no limit
     validate_every: steps between validations, also after the last step; the weights of the best one are kept
@@ -84,6 +87,8 @@ class TrainingConfig:
     schedule: str = "constant"
     final_rate: float = 0.0
     warmup: int = 0
+    hold: int = 0
+    tail: int = 0
     weight_decay: float = 0.0
     clip: float = 0.0
     validate_every: int = 100
@@ -96,9 +101,13 @@ class TrainingConfig:
     def __post_init__(self):
         for name in ("steps", "batch_size", "shard_buffer", "validate_every", "checkpoint_every"):
             _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        for name in ("warmup", "weight_decay", "clip", "patience"):
+        for name in ("warmup", "hold", "tail", "weight_decay", "clip", "patience"):
             _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
         _require("training.warmup", self.warmup, self.warmup < self.steps, f"< steps = {self.steps}")
+        still = self.hold + self.tail
+        _require("training.hold + tail", still, not still or self.schedule == "cosine", "0 unless schedule is cosine")
+        falling = self.steps - self.warmup - still
+        _require("training.warmup + hold + tail", self.warmup + still, falling > 0, f"< steps = {self.steps}")
         _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
         _require("training.schedule", self.schedule, self.schedule in SCHEDULES, "one of " + ", ".join(SCHEDULES))
         _require("training.final_rate", self.final_rate, 0 <= self.final_rate <= 1, "in [0, 1]")
@@ -111,7 +120,10 @@ class TrainingConfig:
 TASKS: dict[str, tuple[type, type]] = {
     **dict.fromkeys(HEADS, (NetworkConfig, LossConfig)),
     "heptv2": (HeptConfig, HeptLossConfig),
+    "hept": (HeptV1Config, HeptV1LossConfig),
 }
+NetworkSettings = NetworkConfig | HeptConfig | HeptV1Config
+LossSettings = LossConfig | HeptLossConfig | HeptV1LossConfig
 
 
 def settings_classes(kind: str) -> dict[str, type]:
@@ -124,20 +136,20 @@ def settings_classes(kind: str) -> dict[str, type]:
     return {"network": network, "loss": loss, "training": TrainingConfig}
 
 
-def check_task(kind: str, network: NetworkConfig | HeptConfig, loss: LossConfig | HeptLossConfig) -> None:
+def check_task(kind: str, network: NetworkSettings, loss: LossSettings) -> None:
     """Raise ConfigError unless network and loss are settings of task ``kind`` that fit each other."""
     classes = settings_classes(kind)
     for name, value in (("network", network), ("loss", loss)):
         if not isinstance(value, classes[name]):
             expected = f"{classes[name].__name__} for task {kind}"
             raise ConfigError(describe(name, f"settings {type(value).__name__}", expected))
-    if kind == "heptv2":
-        _check_symmetries(network, loss)
-    else:
+    if kind in HEADS:
         _check_heads(kind, network, loss)
+    else:
+        _check_symmetries(network, loss)
 
 
-def _check_symmetries(network: HeptConfig, loss: HeptLossConfig) -> None:
+def _check_symmetries(network: HeptConfig | HeptV1Config, loss: HeptLossConfig | HeptV1LossConfig) -> None:
     """Shapes of clusters turn with the event, but what a mirror does to them depends on the module."""
     for name in ("flip", "mirror"):
         if getattr(loss, name) and network.inputs == "published":

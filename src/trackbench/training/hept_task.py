@@ -1,38 +1,26 @@
 """HEPTv2 as a task of the training loop: batches with truth and symmetries, hit and mask losses, weights file."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trackbench.data.cell_features import turn_features
-from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
-from trackbench.errors import InputError, describe
-from trackbench.geometry.detector import mirrored_layers
 from trackbench.trackers.layers.hept_batch import HeptBatch
 from trackbench.trackers.layers.hept_batch import collate as collate_hits
 from trackbench.trackers.layers.hept_config import HeptConfig
-from trackbench.trackers.layers.hept_features import hit_features
 from trackbench.trackers.layers.hept_network import HeptNetwork
-from trackbench.trackers.layers.weights import save_weights
-from trackbench.training.augment import Symmetry
-from trackbench.training.config import check_task
 from trackbench.training.hept_config import HeptLossConfig
+from trackbench.training.hept_truth import MIN_LAYERS, Event, WholeEventTask, target_hits
 from trackbench.training.mask_losses import decoder_losses
 from trackbench.training.matching import Matcher, tracks_of_groups
 from trackbench.training.nce import nce_loss
-from trackbench.training.targets import of_hits, particle_rows
+from trackbench.training.targets import of_hits
 
-Event = tuple[Hits, Truth]
-
-PT_MIN = 0.9  # of target hits [GeV]
-MIN_LAYERS = 3  # of target hits and of tracks of the decoder
 MIN_HITS = 2  # of tracks of the decoder, in the event at hand
 
 
@@ -55,7 +43,7 @@ class HeptTrainingBatch:
         return HeptTrainingBatch(*(part.to(device) for part in (self.hits, self.particle, self.target, self.track)))
 
 
-class HeptTask:
+class HeptTask(WholeEventTask):
     """Losses of section "training" of HEPTv2 (arXiv:2606.20437) on events with or without tracks.
 
     matcher: of queries and tracks; its ``seconds`` say how much time that took
@@ -66,27 +54,8 @@ class HeptTask:
 
     def __init__(self, network: HeptConfig, loss: HeptLossConfig):
         """Raise ConfigError if the loss asks for mirrors that the inputs of the network do not allow."""
-        check_task(self.kind, network, loss)
-        self.network, self.loss = network, loss
+        super().__init__(network, loss)
         self.matcher = Matcher(loss, network.n_queries)
-
-    def fit(self, events: Iterable[Event]) -> None:
-        """Check the training events; the network has no constants of them.
-
-        Raises InputError if there is no event or one without hits, if one has a number that is not finite or lacks the
-        features the network needs, and if no event has a hit of a target track.
-        """
-        n_events = n_targets = 0
-        for hits, truth in events:
-            self._check_event(hits, truth)
-            hit_features(hits.take(np.arange(1)), self.network.inputs)  # whether the features are there
-            n_events += 1
-            n_targets += int(self._flags(truth)[1].sum())
-        if not n_events:
-            raise InputError(describe("training split", "no event", "at least one"))
-        if not n_targets:
-            what = f"no hit of a particle with pt >= {PT_MIN} GeV and {MIN_LAYERS} layers in {n_events} events"
-            raise InputError(describe("training split", what, "target tracks", "prepare other events"))
 
     def build(self) -> HeptNetwork:
         """Return a network with random weights."""
@@ -97,12 +66,7 @@ class HeptTask:
 
         Raises InputError for an event without hits or with a number that is not finite.
         """
-        if not events:
-            raise InputError(describe("training batch", "no event", "at least one"))
-        for event in events:
-            self._check_event(*event)
-        moved = [_moved(hits, self._draw(rng)) for hits, _ in events]
-        batch = collate_hits(moved, self.network.inputs)
+        batch = collate_hits(self.moved(events, rng), self.network.inputs)
         shape = tuple(batch.valid.shape)
         particle = np.full(shape, -1, np.int64)
         target, track = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -111,33 +75,14 @@ class HeptTask:
             particle[i, :n], target[i, :n], track[i, :n] = self._flags(truth)
         return HeptTrainingBatch(batch, *(torch.from_numpy(part) for part in (particle, target, track)))
 
-    def _check_event(self, hits: Hits, truth: Truth) -> None:
-        """Raise InputError unless there are hits with truth and what the network sees of them is finite."""
-        where = f"event {hits.event_id}"
-        if len(hits) == 0:
-            raise InputError(describe(where, "no hits", "events with hits", "leave it out of the index"))
-        if len(hits) != len(truth):
-            raise InputError(describe(where, f"{len(hits)} hits, truth of {len(truth)}", "equal numbers"))
-        seen = hits.features if self.network.inputs == "published" else {}
-        for name, values in {"position": hits.xyz, **seen}.items():
-            bad = hits.hit_id[~np.isfinite(values.reshape(len(hits), -1)).all(axis=1)]
-            if bad.size:
-                what = f"{name} of {bad.size} hits not finite (first hit_id {bad[0]})"
-                remedy = "prepare it again or leave it out of the index"
-                raise InputError(describe(where, what, "finite numbers", remedy))
-
-    def _draw(self, rng: np.random.Generator | None) -> Symmetry:
-        loss = self.loss
-        return Symmetry() if rng is None else Symmetry.draw(rng, loss.rotate, loss.flip, loss.mirror)
-
     def _flags(self, truth: Truth) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Number of the particle, -1 = noise, whether it is a target hit and one of a decoder track: (n,) each."""
-        row, table = particle_rows(truth), truth.particles
-        pt, long = table["pt"].to_numpy(), table["n_layers"].to_numpy() >= MIN_LAYERS
+        row, target = target_hits(truth)
+        table = truth.particles
         here = np.bincount(row[row >= 0], minlength=len(table)) >= MIN_HITS
-        target = long & (pt >= PT_MIN)
-        track = long & here & (pt >= self.loss.decoder_pt_min)
-        return row, of_hits(target, row, False), of_hits(track, row, False)
+        long = table["n_layers"].to_numpy() >= MIN_LAYERS
+        track = long & here & (table["pt"].to_numpy() >= self.loss.decoder_pt_min)
+        return row, target, of_hits(track, row, False)
 
     def losses(self, network: nn.Module, batch: HeptTrainingBatch, progress: float = 1.0) -> dict[str, Tensor]:
         """Weighted terms "hit" and "nce" and, unless there is no decoder, "class", "focal" and "dice".
@@ -160,19 +105,6 @@ class HeptTask:
         elif has_decoder:
             terms |= dict.fromkeys(("class", "focal", "dice"), nothing)
         return terms
-
-    def save(self, path: str | Path, network: HeptNetwork, facts: dict) -> None:
-        """Write the weights file."""
-        save_weights(path, self.kind, network, facts)
-
-    def constants(self) -> dict:
-        """Return the constants of the training events: there are none."""
-        return {}
-
-    def load_constants(self, values: dict) -> None:
-        """Take over what ``constants`` gave. Raises InputError if it is something else."""
-        if values:
-            raise InputError(describe("constants of the training", f"value {values!r:.80}", f"those of {self.kind}"))
 
 
 def hit_loss(logits: Tensor, target: Tensor, valid: Tensor, positive_weight: float) -> Tensor:
@@ -214,12 +146,3 @@ def matching_share(
     finally:
         task.matcher = matcher
     return {"step_s": step, "matching_s": matching, "share": matching / max(step, 1e-12)}
-
-
-def _moved(hits: Hits, move: Symmetry) -> Hits:
-    """Move the hits with their layers, and turn the direction of their cells along, if they have one."""
-    volume, layer = hits.volume_id, hits.layer_id
-    if move.flip:
-        volume, layer = mirrored_layers(volume, layer)
-    features = turn_features(hits.features, move.angle)
-    return replace(hits, xyz=move.positions(hits.xyz), volume_id=volume, layer_id=layer, features=features)

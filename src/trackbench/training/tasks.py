@@ -17,15 +17,13 @@ from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.trackers.layers.batch import Batch
 from trackbench.trackers.layers.batch import collate as collate_hits
-from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.learned import projection_clusters
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.trackers.layers.weights import save_weights
 from trackbench.training.augment import Symmetry
 from trackbench.training.bins import QuantileBins
-from trackbench.training.config import LossConfig, check_task
-from trackbench.training.hept_config import HeptLossConfig
+from trackbench.training.config import LossConfig, LossSettings, NetworkSettings, check_task
 from trackbench.training.losses import classification_loss, contrastive_loss, regression_loss
 from trackbench.training.targets import N_TARGETS, hit_momenta, of_hits
 
@@ -213,12 +211,16 @@ class HitTask:
             raise InputError(describe(f"task {self.kind}", "no constants", "fit or load_constants first"))
 
 
-def make_task(kind: str, network: NetworkConfig | HeptConfig, loss: LossConfig | HeptLossConfig) -> Task:
+def make_task(kind: str, network: NetworkSettings, loss: LossSettings) -> Task:
     """Return the task of a name in ``TASKS``. Raises ConfigError if network and loss do not fit it."""
     if kind == "heptv2":
         from trackbench.training.hept_task import HeptTask
 
         return HeptTask(network, loss)
+    if kind == "hept":
+        from trackbench.training.hept_v1_task import HeptV1Task
+
+        return HeptV1Task(network, loss)
     return HitTask(kind, network, loss)
 
 

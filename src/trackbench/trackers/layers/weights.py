@@ -19,12 +19,15 @@ from torch import nn
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import atomic_path
 from trackbench.trackers.layers.hept_config import HeptConfig
+from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.network import HitNetwork
 from trackbench.trackers.layers.network_config import NetworkConfig
 
 FORMAT = "trackbench weights"
 VERSION = 1
-KINDS = ("encreg", "enccla", "joint", "contrastive", "heptv2")
+KINDS = ("encreg", "enccla", "joint", "contrastive", "heptv2", "hept")
+Settings = NetworkConfig | HeptConfig | HeptV1Config
+_OWN_SETTINGS = {"heptv2": HeptConfig, "hept": HeptV1Config}  # the other kinds have ``NetworkConfig``
 _KEYS = {"format", "version", "kind", "network", "state", "facts"}
 _REMEDY = "train again or copy the file again"
 _SHOWN = 3  # names listed in a message about many
@@ -33,7 +36,7 @@ _SHOWN = 3  # names listed in a message about many
 def save_weights(path: str | os.PathLike, kind: str, network: nn.Module, facts: Mapping) -> None:
     """Write a network, atomically.
 
-    kind: of ``KINDS``; network: ``HitNetwork`` or, for "heptv2", ``HeptNetwork``
+    kind: of ``KINDS``; network: ``HitNetwork`` or, for "heptv2", ``HeptNetwork``, for "hept", ``HeptV1Network``
     facts: where the weights come from, as plain values (JSON): data set, steps, label, ...
     Raises ValueError for an unknown kind or a network that does not fit it, TypeError for facts that are not plain.
     """
@@ -59,7 +62,7 @@ def load_weights(path: str | os.PathLike, kinds: Sequence[str] = KINDS) -> tuple
     """Read a network, on the CPU and in evaluation mode.
 
     kinds: what the caller can use, of ``KINDS``
-    Returns the network, a ``HitNetwork`` or for "heptv2" a ``HeptNetwork``, and its facts, with ``kind`` among them.
+    Returns the network, see ``save_weights``, and its facts, with ``kind`` among them.
     Raises InputError if there is no such file, it is damaged, no weights file, of another kind or version, has network
     settings this version does not know, or tensors that do not fit the settings or are not finite.
     """
@@ -85,12 +88,18 @@ def _classes(kind: str) -> tuple[type, type[nn.Module]]:
         from trackbench.trackers.layers.hept_network import HeptNetwork
 
         return HeptConfig, HeptNetwork
+    if kind == "hept":
+        from trackbench.trackers.layers.hept_v1 import HeptV1Network
+
+        return HeptV1Config, HeptV1Network
     return NetworkConfig, HitNetwork
 
 
-def _has_heads(kind: str, config: NetworkConfig | HeptConfig) -> bool:
-    if kind == "heptv2" or isinstance(config, HeptConfig):
-        return kind == "heptv2" and isinstance(config, HeptConfig)
+def _has_heads(kind: str, config: Settings) -> bool:
+    if not isinstance(config, _OWN_SETTINGS.get(kind, NetworkConfig)):
+        return False
+    if kind in _OWN_SETTINGS:
+        return True
     return {
         "encreg": config.targets != "none",
         "enccla": config.classes > 0 and not config.classifier_layers,
@@ -124,7 +133,7 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _network_config(path: str | os.PathLike, config_class: type, values: Mapping) -> NetworkConfig | HeptConfig:
+def _network_config(path: str | os.PathLike, config_class: type, values: Mapping) -> Settings:
     """Settings of the network; a setting that the file does not know yet has its default."""
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     unknown = sorted(set(values) - set(fields))
