@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 
 import pytest
 
@@ -142,6 +143,35 @@ def test_cosine_to_a_share_of_the_peak():
     assert rates[0] == rates[1] == 2.0 and rates == sorted(rates, reverse=True)
     assert rates[51] == pytest.approx((2.0 + 0.2) / 2)
     assert rates[-1] == pytest.approx(0.2, rel=0.01)
+
+
+def test_schedule_of_heptv2_from_scratch():
+    """Warm-up for 5 epochs, peak up to epoch 100, cosine to a tenth at 200, as low until 250; here 4 steps an epoch."""
+    config = TrainingConfig(
+        steps=1000, learning_rate=3.0, schedule="cosine", warmup=20, hold=380, tail=200, final_rate=0.1
+    )
+    rates = [learning_rate(step, config) for step in range(1000)]
+    assert rates[:20] == pytest.approx([3.0 * (step + 1) / 20 for step in range(20)])
+    assert rates[20:401] == [3.0] * 381
+    falling = [0.3 + 2.7 * (1 + math.cos(math.pi * (step - 400) / 400)) / 2 for step in range(400, 800)]
+    assert rates[400:800] == pytest.approx(falling) and rates[600] == pytest.approx(1.65)
+    assert rates[800:] == pytest.approx([0.3] * 200)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hold": -1}, r"training\.hold: value -1, expected >= 0"),
+        ({"hold": 3}, r"training\.hold \+ tail: value 3, expected 0 unless schedule is cosine"),
+        (
+            {"schedule": "cosine", "steps": 10, "warmup": 2, "hold": 4, "tail": 4},
+            r"training\.warmup \+ hold \+ tail: value 10, expected < steps = 10",
+        ),
+    ],
+)
+def test_a_schedule_needs_steps_in_which_it_falls(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**settings)
 
 
 def test_wrong_settings():

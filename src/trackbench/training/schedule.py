@@ -22,7 +22,9 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if step < config.warmup:
         return peak * (step + 1) / config.warmup
     if config.schedule == "cosine":
-        return _half_cosine(peak, config.final_rate * peak, (step - config.warmup) / (config.steps - config.warmup))
+        begin, end = config.warmup + config.hold, config.steps - config.tail
+        part = min(max((step - begin) / (end - begin), 0.0), 1.0)
+        return _half_cosine(peak, config.final_rate * peak, part)
     return peak
 
 
