@@ -5,6 +5,7 @@ position of a hit and never by truth, padding that changes nothing, an optional 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,12 +15,18 @@ from trackbench.data.tracks import Tracks
 from trackbench.errors import ConfigError, describe
 from trackbench.geometry.coordinates import pseudorapidity
 from trackbench.trackers.base import Timer
+from trackbench.trackers.layers.hept_buckets import bucket
 from trackbench.trackers.layers.learned import CheckpointConfig, NetworkTracker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trackbench.trackers.layers.hept_batch import HeptBatch
+    from trackbench.trackers.layers.hept_compiled import CompiledHept
+    from trackbench.trackers.layers.hept_network import HeptNetwork
+
 METHODS = ("masks", "seeds", "dbscan")
+PRECISIONS = ("float32", "bfloat16")
 _MIN_SIZE, _MIN_SAMPLES = 3, 2  # hits of a cluster and of a core point (dbscan)
 
 
@@ -35,6 +42,9 @@ class Config(CheckpointConfig):
     merge: candidates of one or two hits join what they resemble in the embedding
     kmeans: turns of spherical k-means in the embedding after that, >= 0
     clean_up: fit the candidates, drop outliers, pick up hits, join fragments, share out hits; gives track parameters
+    precision: of the matrix products of the network: "float32" or "bfloat16" (autocast); orders and norms are always
+        float32
+    compiled: compile encoder and decoder, for events padded to few lengths (``layers.hept_buckets``); on CUDA only
     """
 
     method: str = "masks"
@@ -44,6 +54,8 @@ class Config(CheckpointConfig):
     merge: bool = True
     kmeans: int = 0
     clean_up: bool = False
+    precision: str = "float32"
+    compiled: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,6 +64,7 @@ class Config(CheckpointConfig):
         self.require("eps", 0 < self.eps < 2, "in (0, 2)")
         self.require("eta_max", self.eta_max > 0, "> 0")
         self.require("kmeans", self.kmeans >= 0, ">= 0")
+        self.require("precision", self.precision in PRECISIONS, "one of " + ", ".join(PRECISIONS))
 
 
 class Assigned(NamedTuple):
@@ -78,6 +91,23 @@ class Tracker(NetworkTracker):
         """The option of the method that is used."""
         option = "eps" if settings.get("method", Config.method) == "dbscan" else "cut"
         return {option: cls.search_space[option]}
+
+    @property
+    def precision(self) -> str:
+        """Precision of the matrix products of the network."""
+        return self.config.precision
+
+    @cached_property
+    def applied(self) -> "HeptNetwork | CompiledHept":
+        """The network as it is applied: compiled if that is asked for. Raises ConfigError for that on a CPU."""
+        if not self.config.compiled:
+            return self.network
+        if self.device == "cpu":
+            what, expected = "value true on a CPU, where nothing is compiled", "false, or a CUDA device"
+            raise ConfigError(describe("trackers.heptv2.compiled", what, expected))
+        from trackbench.trackers.layers.hept_compiled import CompiledHept
+
+        return CompiledHept(self.network)
 
     @property
     def needs_features(self) -> bool:
@@ -111,20 +141,21 @@ class Tracker(NetworkTracker):
 
         hits: all real, sorted by hit_id, at least one. The network alone is stage "network", what follows
         "clustering".
-        Raises ConfigError for the method "masks" with a network that has no decoder.
+        Raises ConfigError for the method "masks" with a network that has no decoder, InputError for an event that is
+        too long to be padded for a compiled network.
         """
         import torch
 
         from trackbench.trackers.layers.assignment import assign, assign_to_seeds
-        from trackbench.trackers.layers.hept_batch import collate
 
-        config, network = self.config, self.network
+        config, network = self.config, self.applied
         self._check_method(network)
+        half = config.precision == "bfloat16"
         with torch.inference_mode():
             with timer.stage("features"):
-                batch = collate([hits], network.config.inputs).to(self.device)
+                batch = self.collate(hits)
                 self.finish()
-            with timer.stage("network"):
+            with timer.stage("network"), torch.autocast(self.device, torch.bfloat16, enabled=half):
                 encoded, decoded = network(batch, decode=config.method == "masks")
                 self.finish()
             embedding = encoded.embedding[0, : len(hits)].float()
@@ -136,6 +167,13 @@ class Tracker(NetworkTracker):
                 else:
                     labels = self._clusters(embedding.cpu().numpy())
                 return Assigned(torch.from_numpy(labels).to(embedding.device), embedding)
+
+    def collate(self, hits: Hits) -> "HeptBatch":
+        """A batch of one event on the device, padded to a bucket for a compiled network."""
+        from trackbench.trackers.layers.hept_batch import collate
+
+        pad_to = bucket(len(hits), f"event {hits.event_id}") if self.config.compiled else None
+        return collate([hits], self.network.config.inputs, pad_to).to(self.device)
 
     def regroup(self, assigned: Assigned) -> "Tensor":
         """Merge fragments and move hits as the settings say. Returns labels (n,) int64."""
