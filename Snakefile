@@ -43,6 +43,7 @@ include: "workflow/rules/trackformers.smk"
 include: "workflow/rules/studies.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/collisions.smk"
+include: "workflow/rules/scaling.smk"
 
 
 rule all:

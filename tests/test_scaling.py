@@ -11,7 +11,7 @@ from trackbench import scaling
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.memory import memory_limit
-from trackbench.scaling import COLUMNS, OK, PILEUP, TILED, ScalingPlan, expected, scaling_study
+from trackbench.scaling import COLUMNS, OK, PILEUP, TILED, ScalingPlan, expected, scaling_study, scan_events
 from trackbench.trackers.base import TrackerBase
 
 
@@ -180,6 +180,22 @@ def test_equal_sizes_of_a_pile_up_are_one_point_of_the_extrapolation(monkeypatch
     monkeypatch.setattr(scaling.time, "perf_counter", lambda: now[0])
     table = scaling_study(Jumpy(), None, ScalingPlan(limit_s=1000.0), scan((2, 3, 4), 3))
     assert (table["status"] == OK).all() and len(table) == 9
+
+
+def test_events_of_the_scan_have_the_pile_up_of_their_number():
+    events = [(hits, truth) for _, hits, truth in scan((2, 5), 3)]
+    found = list(scan_events(events, [20, 50.5], 2))
+    assert [(mean, hits.event_id) for mean, hits, _ in found] == [
+        (20, 100_000),
+        (20, 100_001),
+        (50.5, 200_000),
+        (50.5, 200_001),
+    ]
+    assert found[0][2] is events[0][1]
+    with pytest.raises(InputError, match="pile-up scan: event 200000, expected numbers from 100000 to 199999"):
+        list(scan_events(events, [20], 2))
+    with pytest.raises(InputError, match="event 7, expected"):
+        list(scan_events([toy_event(3, event_id=7)], [20], 2))
 
 
 def test_same_seed_same_events():

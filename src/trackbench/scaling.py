@@ -45,6 +45,7 @@ COLUMNS = (
     "n_candidates",
     *(f"{metric}/{part}" for metric in METRICS for part in ("num", "den")),  # NaN of tiled events: no truth
 )
+_SCAN_STEP = 100_000  # between the numbers of events of one pile-up and the next
 _FACTS = ("protocol", "pileup", "event_id", "n_hits", "call")
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,27 @@ def scaling_study(
     if not rows:
         raise InputError(describe("scaling study", "no size and no event", "at least one of them"))
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def scan_events(
+    events: Iterable[tuple[Hits, Truth]], pileups: Sequence[float], most: int
+) -> Iterator[tuple[float, Hits, Truth]]:
+    """Give the events of the workflow's pile-up scan their pile-up.
+
+    events: in the order of the sample; those of the first of ``pileups`` are numbered from 100,000, of the second from
+        200,000 and so on
+    most: events of a pile-up at most, the first ones
+    Yields mean number of soft collisions, hits, truth. Raises InputError for an event that is none of the scan.
+    """
+    taken = [0] * len(pileups)
+    for hits, truth in events:
+        place = hits.event_id // _SCAN_STEP - 1
+        if not 0 <= place < len(pileups):
+            known = f"{_SCAN_STEP} to {_SCAN_STEP * (len(pileups) + 1) - 1}"
+            raise InputError(describe("pile-up scan", f"event {hits.event_id}", f"numbers from {known}"))
+        taken[place] += 1
+        if taken[place] <= most:
+            yield pileups[place], hits, truth
 
 
 def expected(n_hits: int, known: Sequence[tuple[int, float]]) -> float:

@@ -236,6 +236,7 @@ def final_results():
         *first_phase_results(),
         *training_results(),
         *collision_results(),
+        *scaling_results(),
     ]
 
 
