@@ -176,6 +176,20 @@ def test_tables_and_figures_of_low_pile_up(smoke):
     assert "Low pile-up" in (results / "report.html").read_text(encoding="utf-8")
 
 
+def test_ablation_of_the_rows_of_low_pile_up(smoke):
+    results = smoke / "results/smoke"
+    table = pd.read_csv(results / "figures/ablation_block_pileup-2.csv")
+    assert set(table["row"]) == {"heptv2", "dbscan", "helix_finder", "quoted"}
+    facts = json.loads((results / "models/heptv2/pileup-2-facts.json").read_text())
+    mine = table[table["row"] == "heptv2"].set_index("metric")
+    assert mine.loc["dm", "steps"] == facts["steps"] and mine.loc["dm", "trained"] == "smoke test"
+    metrics = pd.read_csv(results / "tables/metrics_pileup-2.csv")
+    row = metrics[(metrics["tracker"] == "heptv2 (smoke test)") & (metrics["region"] == "all")].set_index("metric")
+    for metric in ("dm", "fake_rate"):
+        assert mine.loc[metric, "value"] == pytest.approx(row.loc[metric, "value"], nan_ok=True)
+    assert "ablation_block_pileup-2.png" in (results / "report.html").read_text(encoding="utf-8")
+
+
 def test_table_of_the_steps_after_the_network(smoke):
     tables = smoke / "results/smoke/tables"
     table = pd.read_csv(tables / "post_processing_pileup-2.csv")

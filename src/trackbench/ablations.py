@@ -33,15 +33,15 @@ class AblationRow:
     """One row of an ablation.
 
     row: its name in ``collisions.trackers``; label: what sets it apart, such as "block 64, lsh"
-    tracker: its module; trained: label of its model, "" without; has_model: a network is trained for it
+    tracker: its module; model: whose weights it uses, "" without; trained: label of that model, such as "demo"
     x: its place on the axis of a line figure, None = a row beside; line: the line it belongs to, "" without lines
     """
 
     row: str
     label: str
     tracker: str
+    model: str
     trained: str
-    has_model: bool
     x: float | None = None
     line: str = ""
 
@@ -93,7 +93,7 @@ def ablation_rows(config: Mapping, name: str, set_name: str) -> list[AblationRow
         known = values.get(row, {})
         line = in_words(block["lines"], known[block["lines"]]) if block["lines"] in known else ""
         place = known.get(block["x"])
-        rows.append(AblationRow(row, labels.get(row, row), trackers[row], trained, bool(model), place, line))
+        rows.append(AblationRow(row, labels.get(row, row), trackers[row], model or "", trained, place, line))
     return rows
 
 

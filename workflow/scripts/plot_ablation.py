@@ -22,7 +22,10 @@ def main(inputs, out, params):
     rows = pd.DataFrame(params.rows)
     files = zip(rows["row"], inputs.counts, inputs.timing, strict=True)
     measured = {row: Measured.load(counts, timing=timing) for row, counts, timing in files}
-    facts = {path: json.loads(Path(path).read_text(encoding="utf-8")) for path in inputs.facts}
+    models = [model for model in rows["model"].unique() if model]
+    texts = (Path(path).read_text(encoding="utf-8") for path in inputs.facts)
+    facts = {model: json.loads(text) for model, text in zip(models, texts, strict=True)}
+    rows["steps"] = [facts[model]["steps"] if model else None for model in rows["model"]]
     evaluation = {key: params.evaluation[key] for key in ("interval", "replicas")}
     table = ablation_table(measured, **evaluation, seed=params.seed)
     words = Words(params.title, training_statement(facts), params.axis)

@@ -75,18 +75,22 @@ def _by_event(row: str, found: Measured) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _value(num: np.ndarray, den: np.ndarray, binomial, replicas: int, seed: int) -> dict[str, float]:
-    total = den.sum()
-    value, lo, hi = num.sum() / total if total else np.nan, np.nan, np.nan
+    lo = hi = np.nan
     if len(num) > 1:
         lo, hi = intervals.event_bootstrap(num, den, replicas, seed)
     if binomial is not None:
-        edges = binomial(num.sum(), total)
+        edges = binomial(num.sum(), den.sum())
         lo, hi = np.fmin(lo, edges[0]), np.fmax(hi, edges[1])
-    return {"value": value, "lo": lo, "hi": hi}
+    return {"value": _ratio(num, den), "lo": lo, "hi": hi}
 
 
 def _difference(pair: tuple, other: tuple, replicas: int, seed: int) -> dict[str, float]:
-    value, lo, hi = intervals.paired_bootstrap(*pair, *other, replicas, seed)
+    _, lo, hi = intervals.paired_bootstrap(*pair, *other, replicas, seed)
+    value = _ratio(*pair) - _ratio(*other)
     if len(pair[0]) < 2:
         lo = hi = np.nan
     return {"minus_first": value, "minus_first_lo": lo, "minus_first_hi": hi}
+
+
+def _ratio(num: np.ndarray, den: np.ndarray) -> float:
+    return num.sum() / den.sum() if den.sum() else np.nan

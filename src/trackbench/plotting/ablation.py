@@ -25,7 +25,7 @@ from trackbench.plotting.style import (
     tracker_style,
 )
 
-ROW_COLUMNS = ("row", "label", "tracker", "trained", "has_model", "x", "line")  # of ``ablations.AblationRow``
+ROW_COLUMNS = ("row", "label", "tracker", "model", "trained", "x", "line")  # of ``ablations.AblationRow``
 QUOTED_COLUMNS = ("metric", "value")
 # panel -> metric, title, whether the difference to the first row is shown
 PANELS = {
@@ -55,7 +55,7 @@ class Words:
 def training_statement(facts: Mapping[str, Mapping]) -> str:
     """Say how the networks of an ablation were trained: steps, events, seeds, labels.
 
-    facts: row -> content of the facts file of its training, rows of one network may share it; empty gives ""
+    facts: model -> content of the facts file of its training; without any the text is empty
     """
     if not facts:
         return ""
@@ -64,7 +64,8 @@ def training_statement(facts: Mapping[str, Mapping]) -> str:
     labels = list(dict.fromkeys(found["label"] for found in facts.values() if found["label"]))
     text = f"networks trained for {steps} steps on {events} events, "
     text += f"one seed ({seeds[0]})" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    return text + (f", labelled {', '.join(labels)}" if labels else "")
+    quoted = " and ".join(f"\N{LEFT DOUBLE QUOTATION MARK}{label}\N{RIGHT DOUBLE QUOTATION MARK}" for label in labels)
+    return text + (f", labelled {quoted}: not trained to the end" if labels else "")
 
 
 def _span(values: Iterable[int]) -> str:
@@ -115,7 +116,8 @@ def ablation_figure(
     header = header or Header()
     header = replace(header, sample=": ".join(part for part in (words.title, header.sample) if part))
     extra = f"\n{words.statement}\n" if words.statement else "\n"
-    extra += "bars: bootstrap over test events, 16-84 %, rates at least as wide as Clopper-Pearson"
+    extra += "bars: bootstrap over test events, 16-84 %, rates at least as wide as Clopper-Pearson; "
+    extra += "differences paired by event"
     if rows["x"].notna().any():
         figure = _line_figure(table, rows, (header, extra, words.axis), quoted)
     else:
@@ -134,7 +136,10 @@ def _names(rows: pd.DataFrame) -> list[str]:
 
 
 def _list_figure(table: pd.DataFrame, rows: pd.DataFrame, header: Header, extra: str) -> Figure:
-    names = [textwrap.fill(name, _NAME_WIDTH) for name in rows["name"]]
+    # Lines are broken between settings only.
+    names = [
+        textwrap.fill(re.sub("(?<![,:]) (?!\\()", "\N{NO-BREAK SPACE}", name), _NAME_WIDTH) for name in rows["name"]
+    ]
     per_row = 0.12 + 0.19 * max([2, *(name.count("\n") + 1 for name in names)])
     figure = new_figure(15.5, 2.2 + per_row * max(len(rows), 3))
     axes = figure.subplots(1, len(PANELS), sharey=True)
@@ -177,8 +182,10 @@ def _draw_point(ax: Axes, y: int, numbers: tuple, color: str, marker: str, paire
         return
     ax.errorbar([value], [y], xerr=_bars(value, lo, hi), color=color, marker=marker, linestyle="", markersize=7)
     text = f"{value:+.3f}".replace("-", "\N{MINUS SIGN}") if paired else f"{value:.3f}"
+    text += f" \N{PLUS-MINUS SIGN} {(hi - lo) / 2:.3f}" if paired and np.isfinite(hi - lo) else ""
     place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 10, "color": "0.25"}
-    ax.annotate(text, (value, y), **place)
+    box = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"}
+    ax.annotate(text, (value, y), bbox=box, **place)
 
 
 def _draw_network(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame, colors: list[str]) -> None:
@@ -197,7 +204,7 @@ def _finish_list(ax: Axes, mine: pd.DataFrame, label: str, paired: bool) -> None
     columns = ["minus_first", "minus_first_lo", "minus_first_hi"] if paired else ["value", "lo", "hi"]
     values = mine[columns].to_numpy(np.float64)
     low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
-    room = 0.14 * max(high - low, 0.01)
+    room = (0.26 if paired else 0.14) * max(high - low, 0.01)
     ax.set_xlim(low - room, high + room)
     first = 0.0 if paired else mine["value"].iloc[0] if len(mine) else np.nan
     if np.isfinite(first):
@@ -219,7 +226,8 @@ def _line_figure(
     lines = list(dict.fromkeys(rows.loc[rows["x"].notna(), "line"]))
     for ax, (metric, label, paired) in zip(grid[:, :2].T.flat, PANELS.values(), strict=True):
         ax.set_ylabel(label)
-        _draw_levels(ax, table[(table["metric"] == metric) & table["x"].isna()], rows, paired)
+        if not paired:  # far from zero, where the others differ by little
+            _draw_levels(ax, table[(table["metric"] == metric) & table["x"].isna()], rows)
         _draw_lines(ax, table[(table["metric"] == metric) & table["x"].notna()], lines, paired)
         if metric == CPU:
             _draw_lines(ax, table[(table["metric"] == NETWORK) & table["x"].notna()], lines, paired, alone=True)
@@ -248,10 +256,10 @@ def _draw_lines(ax: Axes, mine: pd.DataFrame, lines: list[str], paired: bool, al
         ax.errorbar(place, value, yerr=np.nan_to_num(np.clip([value - lo, hi - value], 0, None)), **look)
 
 
-def _draw_levels(ax: Axes, mine: pd.DataFrame, rows: pd.DataFrame, paired: bool) -> None:
+def _draw_levels(ax: Axes, mine: pd.DataFrame, rows: pd.DataFrame) -> None:
     for k, name in enumerate(rows.loc[rows["x"].isna(), "row"]):
         for entry in mine[mine["row"] == name].itertuples():
-            value, lo, hi = _numbers(entry, paired)
+            value, lo, hi = entry.value, entry.lo, entry.hi
             color = tracker_style(entry.tracker).color
             ax.axhline(value, color=color, linestyle=("--", "-.")[k % 2], linewidth=1.2)
             if np.isfinite(lo) and np.isfinite(hi):
@@ -277,7 +285,7 @@ def _line_key(rows: pd.DataFrame, lines: list[str], table: pd.DataFrame) -> list
 
 def _shared(rows: pd.DataFrame) -> bool:
     """Whether one label stands for all networks."""
-    return len(set(rows.loc[rows["has_model"].astype(bool), "trained"])) == 1
+    return len(set(rows.loc[rows["model"] != "", "trained"])) == 1
 
 
 def _number_axis(ax: Axes, values: pd.Series, label: str) -> None:
@@ -300,20 +308,24 @@ def _draw_quoted(top: Axes, bottom: Axes, quoted: pd.DataFrame) -> None:
         top.plot(points["x"], points["value"], markerfacecolor="white", label=f"{line} {DAGGER}", **look)
     if len(dm):
         top.legend(loc="lower right", fontsize=11)
+    ends = np.nanmin(dm["value"], initial=1.0), np.nanmax(dm["value"], initial=0.0)
+    top.set_ylim(ends[0] - 0.25 * (ends[1] - ends[0]) - 0.005, ends[1] + 0.45 * (ends[1] - ends[0]) + 0.005)
     top.set_ylabel(f"DM efficiency, quoted {DAGGER}")
     cost = quoted[quoted["quantity"] == "encoder_ms"].sort_values("x")
     flops = quoted[quoted["quantity"] == "encoder_flops"].set_index("x")["value"]
     bottom.plot(cost["x"], cost["value"], color=_GREYS[0], marker="o", markerfacecolor="white")
     for entry in cost.itertuples():
-        text = f"{flops[entry.x]:g}\N{MULTIPLICATION SIGN} operations" if entry.x in flops else ""
+        text = f"{flops[entry.x]:g}" if entry.x in flops else ""
         bottom.annotate(text, (entry.x, entry.value), (0, 9), textcoords="offset points", ha="center", fontsize=9)
     bottom.set_ylabel(f"Encoder, median [ms], quoted {DAGGER}")
     bottom.set_ylim(0, 1.25 * max([1.0, *cost["value"]]))
-    notes = ("not these events: TrackML,\npublished size and training", "A100, TrackML, published size")
+    notes = (
+        "not these events: TrackML,\npublished size and training",
+        "A100, TrackML, published size;\nnumbers: operations, block 128 = 1",
+    )
     for ax, note in zip((top, bottom), notes, strict=True):
         ax.set_facecolor("0.95")
         _number_axis(ax, quoted["x"], "block")
-        ax.margins(y=0.25)
         low = ax is bottom
         place = {"transform": ax.transAxes, "va": "bottom" if low else "top", "fontsize": 10, "color": "0.3"}
         ax.text(0.03, 0.04 if low else 0.97, f"{DAGGER} HEPTv2 block-size study:\n{note}", **place)
