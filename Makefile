@@ -69,16 +69,17 @@ WHEELS ?= build/gpu/wheels
 OUT ?= build/gpu/out
 MINUTES ?= $(if $(DRY),1,9)
 DEVICE ?= $(if $(DRY),cpu,auto)
-GPU_OPTIONS = --out $(OUT) --minutes $(MINUTES) --device $(DEVICE) --wheels $(WHEELS) $(if $(COMMIT),--commit $(COMMIT))
-GPU_OPTIONS += $(if $(DRY),--config gpu/tiny.yaml --work build/gpu-dry)
+CONFIG ?= $(if $(DRY),gpu/tiny.yaml,config/gpu-heptv2.yaml)
+GPU_OPTIONS = --config $(CONFIG) --out $(OUT) --minutes $(MINUTES) --device $(DEVICE) --wheels $(WHEELS) $(if $(COMMIT),--commit $(COMMIT))
+GPU_OPTIONS += $(if $(DRY),--work build/gpu-dry)
 
 gpu-wheels:  ## download what gpu-train needs on a machine without network
 	$(PYTHON) gpu/wheels.py $(WHEELS)
 
-gpu-train:  ## train on a GPU for MINUTES, go on when called again; DRY=1: tiny, on the CPU
+gpu-train:  ## train HEPTv2 (or CONFIG) on a GPU for MINUTES, go on when called again; DRY=1: tiny, on the CPU
 	$(GPU_PYTHON) gpu/train.py $(GPU_OPTIONS) $(if $(DRY),--reserve 10 --workers 1 --threads 1)
 
-gpu-bench:  ## attention backends and latency on a GPU; DRY=1: tiny, on the CPU
+gpu-bench:  ## time and memory of HEPTv2 (or CONFIG) on a GPU; DRY=1: tiny, on the CPU
 	$(GPU_PYTHON) gpu/bench.py $(GPU_OPTIONS)
 
 lock: $(STAMP)  ## re-create requirements.txt from requirements.in

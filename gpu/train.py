@@ -20,7 +20,7 @@ BEGIN = time.monotonic()  # before anything heavy is imported
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "config/gpu.yaml", help="what to do")
+    parser.add_argument("--config", type=Path, default=ROOT / "config/gpu-heptv2.yaml", help="what to do")
     parser.add_argument("--out", type=Path, required=True, help="folder of what is taken away")
     parser.add_argument("--work", type=Path, default=ROOT / "build/gpu", help="folder of everything else, kept")
     parser.add_argument("--wheels", type=Path, help="wheels of packages that may be missing")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
 def work(study, args: argparse.Namespace, clock) -> bool:
     """Events, trainings and rows, as far as the time goes. Returns whether all is done."""
     from trackbench.campaign.rows import submit_rows
-    from trackbench.campaign.samples import make_samples
+    from trackbench.campaign.samples import Samples
     from trackbench.campaign.trainings import train_models
     from trackbench.campaign.workers import Workers
     from trackbench.digest import code_digest
@@ -74,25 +74,38 @@ def work(study, args: argparse.Namespace, clock) -> bool:
 
     code, submitted = code_digest(ROOT / "workflow/scripts/train.py"), set()
     with Workers(args.workers or max(usable_cpus() - 2, 1)) as workers:
-        if not make_samples(study, args.work / "cache", workers, clock.before(args.reserve)):
-            return False
+        samples = Samples(study, args.work / "cache", workers)
+        samples.begin()
 
         def evaluate() -> None:
-            submit_rows(study, workers, submitted)
+            there = [name for name in (*study.sets, *study.collisions) if samples.ready(name)]
+            submit_rows(study, workers, submitted, there)
+
+        def wait(set_name: str, until) -> bool:
+            found = samples.wait(set_name, until)
+            evaluate()
+            return found
 
         evaluate()
-        trained = train_models(study, clock.before(args.reserve), args.threads, code, evaluate)
-        # A quarter of the reserve is for the tables.
-        return workers.wait(clock.before(args.reserve / 4)) and trained
+        clocks = clock.before(args.reserve), clock.before(args.reserve / 4)  # a quarter is for the tables
+        if not train_models(study, clocks[0], args.threads, code, evaluate, wait):
+            return False
+        for name in (*study.sets, *study.collisions):  # also those nothing is trained on
+            if not samples.wait(name, clocks[1]):
+                return False
+        evaluate()
+        return workers.wait(clocks[1])
 
 
 def report(study, args: argparse.Namespace, done: bool) -> None:
     """Write what is taken away and print the tables."""
+    from trackbench.campaign.collision_record import collision_tables
     from trackbench.campaign.record import fill_card, study_record, study_table, tables_text, too_large, write_out
 
     table = study_table(study, ROOT / "config/published_trackformers.csv")
-    record = {**study_record(study, table, origin(args.commit)), "finished": done}
-    text = tables_text(study, table, record)
+    collisions = collision_tables(study, ROOT / "config/published.csv")
+    record = {**study_record(study, table, origin(args.commit), collisions), "finished": done}
+    text = tables_text(study, table, record, collisions)
     card = fill_card((ROOT / "gpu/model-card.md").read_text(encoding="utf-8"), record, text)
     paths = write_out(study, args.out, record, {"tables.md": text, "model-card.md": card})
     say(f"\nwrote {', '.join(path.name for path in paths)} to {args.out}")

@@ -10,6 +10,7 @@ from string import Template
 
 import pandas as pd
 
+from trackbench.campaign.collision_record import collision_samples, collision_text
 from trackbench.campaign.rows import is_done, metrics_files
 from trackbench.campaign.study import Study
 from trackbench.campaign.trainings import Progress, facts_file, history_file, progress
@@ -58,12 +59,15 @@ def _facts(study: Study, model: str, set_name: str) -> dict:
     return json.loads(facts_file(study.weights(model, set_name)).read_text(encoding="utf-8"))
 
 
-def study_record(study: Study, table: pd.DataFrame | None, machine: Mapping) -> dict:
+def study_record(
+    study: Study, table: pd.DataFrame | None, machine: Mapping, collisions: Mapping[str, pd.DataFrame] | None = None
+) -> dict:
     """Everything as plain values.
 
     table: of ``study_table``; machine: device, versions, commit and whatever else the caller knows
-    Returns machine, config, samples (manifests), models (facts and SHA-256 of the weights), progress and metrics (rows
-    of the table; a missing number is null).
+    collisions: of ``collision_tables``
+    Returns machine, config, samples (manifests), models (facts and SHA-256 of the weights), progress, metrics (rows
+    of the table; a missing number is null) and collisions (sample -> rows of its table).
     """
     steps = progress(study)
     models = []
@@ -77,6 +81,7 @@ def study_record(study: Study, table: pd.DataFrame | None, machine: Mapping) -> 
         manifest = study.sample(name) / "manifest.json"
         if manifest.exists():
             samples[name] = json.loads(manifest.read_text(encoding="utf-8"))
+    samples |= collision_samples(study)
     return {
         **machine,
         "seed": study.seed,
@@ -85,6 +90,7 @@ def study_record(study: Study, table: pd.DataFrame | None, machine: Mapping) -> 
         "models": models,
         "progress": [asdict(one) for one in steps],
         "metrics": [] if table is None else _plain(table.to_dict("records")),
+        "collisions": {name: _plain(rows.to_dict("records")) for name, rows in (collisions or {}).items()},
     }
 
 
@@ -101,14 +107,18 @@ def _plain(value):
     return value
 
 
-def tables_text(study: Study, table: pd.DataFrame | None, record: Mapping) -> str:
-    """Progress of the trainings and, as far as there is one, the table of the first phase, as Markdown."""
+def tables_text(
+    study: Study, table: pd.DataFrame | None, record: Mapping, collisions: Mapping[str, pd.DataFrame] | None = None
+) -> str:
+    """Progress of the trainings and the tables as far as there are any, as Markdown. Arguments as of the record."""
     parts = ["## Trainings", progress_text(progress(study))]
-    if table is None:
+    if study.sets and table is None:
         parts.append("No set has its floor and ceilings yet: no table.")
-    else:
+    elif study.sets:
         sample = Sample.load(study.sample(study.sets[0]) / "manifest.json")
         parts.append(first_phase_markdown(table, sample.conditions()).rstrip())
+    if study.collisions:
+        parts.append(collision_text(study, collisions or {}))
     where = f"device {record['device']}, torch {record['versions'].get('torch', '-')}, commit {record['commit']}"
     parts.append(f"Trained on {where}; seed {study.seed}.")
     return "\n\n".join(parts) + "\n"
@@ -132,20 +142,20 @@ def fill_card(template: str, record: Mapping, tables: str) -> str:
         tables after dollar signs
     Raises KeyError for a name it does not know.
     """
-    models = []
+    models, few = [], record["config"]["subevents"]["sets"]
     for facts in record["models"]:
+        trained_on = facts["set"] + (" tracks" if facts["set"] in few else "")
         settings = json.dumps(facts["settings"], sort_keys=True)
         size = f"{facts['parameters']:,} weights, {facts['weights']['bytes'] / 1e6:.1f} MB"
         lines = [
-            f"- **{facts['model']}, {facts['set']} tracks** (task {facts['task']}): {size};",
+            f"- **{facts['model']}, {trained_on}** (task {facts['task']}): {size};",
             f"{facts['training_events']} training and {facts['validation_events']} validation events;",
             f"{facts['steps']} steps in {60 * facts['hours']:.1f} min on {facts['device']}, best at",
             f"{facts['best_step']} (validation loss {facts['validation_loss']:.4g}).",
             f"SHA-256 {facts['weights']['sha256']}. Settings: `{settings}`",
         ]
         models.append(" ".join(lines))
-    parents = record["samples"].get("parents", {})
-    known = ("pileup", "hard_process", "sigma_z", "hit_efficiency", "field")
+    simulated = {name: found for name, found in record["samples"].items() if name not in few}
     facts = {
         "title": record["config"]["title"],
         "device": record["device"],
@@ -155,11 +165,16 @@ def fill_card(template: str, record: Mapping, tables: str) -> str:
         "code": record["code"],
         "seed": record["seed"],
         "models": "\n".join(models) or "None is trained yet.",
-        "simulation": ", ".join(f"{name} {parents.get(name)}" for name in known),
+        "simulation": "; ".join(f"{name}: {_conditions(sample)}" for name, sample in simulated.items()) or "none yet",
         "events": "; ".join(f"{name}: {_splits(sample)}" for name, sample in record["samples"].items()),
         "tables": tables,
     }
     return Template(template).substitute(facts)
+
+
+def _conditions(manifest: Mapping) -> str:
+    known = ("pileup", "hard_process", "sigma_z", "hit_efficiency", "field", "selection_label")
+    return ", ".join(f"{name} {manifest.get(name)}" for name in known)
 
 
 def _splits(manifest: Mapping) -> str:
@@ -168,10 +183,11 @@ def _splits(manifest: Mapping) -> str:
 
 
 def write_out(study: Study, out: Path, record: Mapping, texts: Mapping[str, str]) -> list[Path]:
-    """Write what is taken away: texts, the record, and an archive of weights per set.
+    """Write what is taken away: texts, the record, and archives of weights.
 
     texts: file name -> content; the record goes to ``gpu-train.json``, weights, histories and facts of the trained
-        models of a set to ``weights-<set>.zip``
+        models to ``weights-<set>.zip``, one per set of few tracks, and one per model, ``weights-<set>-<model>.zip``,
+        for samples of whole events, whose networks are large
     Returns the paths. Few files, as machines that are lent give back few.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -179,16 +195,16 @@ def write_out(study: Study, out: Path, record: Mapping, texts: Mapping[str, str]
         write_text(out / name, text)
     write_json(out / "gpu-train.json", record)
     paths = [*(out / name for name in texts), out / "gpu-train.json"]
-    for set_name in study.sets:
-        members = {
-            f"{model}-{path.name}": path
-            for model, name in study.trainings()
-            if name == set_name and (weights := study.weights(model, set_name)).exists()
-            for path in (weights, history_file(weights), facts_file(weights))
-        }
-        if members:
-            paths.append(out / f"weights-{set_name}.zip")
-            _pack(paths[-1], members)
+    archives: dict[str, dict[str, Path]] = {}
+    for model, set_name in study.trainings():
+        weights = study.weights(model, set_name)
+        if weights.exists():
+            name = set_name if set_name in study.sets else f"{set_name}-{model}"
+            members = (weights, history_file(weights), facts_file(weights))
+            archives.setdefault(name, {}).update({f"{model}-{path.name}": path for path in members})
+    for name in sorted(archives):
+        paths.append(out / f"weights-{name}.zip")
+        _pack(paths[-1], archives[name])
     return paths
 
 

@@ -1,9 +1,10 @@
-"""Parents and sets of sub-events, shard by shard: simulate, prepare, cut, and the indices of the whole."""
+"""Samples of a study, made in the background; parents and sets of few tracks shard by shard, with their indices."""
 
 import logging
 import shutil
 from pathlib import Path
 
+from trackbench.campaign.collision_samples import has_collision_shard, index_collisions, make_collision_shard
 from trackbench.campaign.study import Study
 from trackbench.campaign.workers import Clock, Workers
 from trackbench.ceilings import ALL_PARTICLES
@@ -16,26 +17,55 @@ from trackbench.evaluation.selection import TruthSelection
 log = logging.getLogger(__name__)
 
 
-def make_samples(study: Study, cache: Path, workers: Workers, clock: Clock) -> bool:
-    """Make the parents and all sets, shards beside each other; what is there is kept.
+class Samples:
+    """All samples of a study while they are made by workers beside each other; what is there is kept.
 
     cache: folder of the generator's initialisation files
-    Returns whether all is there: False when the clock was over first.
+    Sets of few tracks come first and together, as they are cut from the same parents; then the samples of whole events
+    one after the other, in the order of the configuration.
     """
-    if all(_is_indexed(study, name) for name in ("parents", *study.sets)):
-        return True
-    missing = [shard for shard in study.shards() if not _has_shard(study, shard)]
-    if missing:
+
+    def __init__(self, study: Study, cache: Path, workers: Workers):
+        self.study, self.cache, self.workers = study, cache, workers
+
+    def begin(self) -> None:
+        """Submit the shards that are missing."""
+        study, cache = self.study, self.cache
+        if study.sets and not all(map(study.is_there, ("parents", *study.sets))):
+            missing = [shard for shard in study.shards() if not _has_shard(study, shard)]
+            self._submit("parents", study.simulation, make_shard, [(study, shard, cache) for shard in missing])
+        for name in study.origins:
+            shards = [shard for shard in study.collision_shards(name) if not has_collision_shard(study, name, shard)]
+            tasks = [(study, name, shard, cache) for shard in shards]
+            self._submit(name, study.collision_simulation(name), make_collision_shard, tasks)
+
+    def _submit(self, name: str, simulation, function, tasks: list[tuple]) -> None:
+        if not tasks:
+            return
         from trackbench.simulation.generator import prepare_generator
 
-        prepare_generator(study.simulation, cache)  # once, before the processes that need it
-        log.info("%d of %d shards of parents to simulate and cut", len(missing), len(study.shards()))
-    for shard in missing:
-        workers.submit(f"shard {shard}", make_shard, study, shard, cache)
-    if not workers.wait(clock):
-        return False
-    index_samples(study)
-    return True
+        prepare_generator(simulation, self.cache)  # once, before the processes that need it
+        log.info("%s: %d shards to simulate and prepare", name, len(tasks))
+        for arguments in tasks:
+            self.workers.submit(f"shard {arguments[-2]} of {name}", function, *arguments)
+
+    def ready(self, set_name: str) -> bool:
+        """Whether a set is complete; its index is written if only that is missing."""
+        study = self.study
+        if study.is_there(set_name):
+            return True
+        if set_name in study.collisions:
+            return index_collisions(study, set_name)
+        if not all(_has_shard(study, shard) for shard in study.shards()):
+            return False
+        index_samples(study)
+        return True
+
+    def wait(self, set_name: str, clock: Clock) -> bool:
+        """Wait until a set is complete or the clock is over. Returns whether it is. Raises what a worker raised."""
+        if not self.ready(set_name):
+            self.workers.wait(clock, lambda: self.ready(set_name))
+        return self.ready(set_name)
 
 
 def make_shard(study: Study, shard: str, cache: Path) -> None:
@@ -93,8 +123,3 @@ def shard_files(study: Study, sample: str, shard: str) -> tuple[Path, Path]:
 
 def _has_shard(study: Study, shard: str) -> bool:
     return all(path.exists() for name in ("parents", *study.sets) for path in shard_files(study, name, shard))
-
-
-def _is_indexed(study: Study, name: str) -> bool:
-    # The manifest is written last.
-    return (study.sample(name) / "manifest.json").exists()

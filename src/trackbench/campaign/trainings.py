@@ -38,11 +38,19 @@ class Progress:
     hours: float | None = None
 
 
-def train_models(study: Study, clock: Clock, threads: int, code: str, trained: Callable[[], None]) -> bool:
+def train_models(
+    study: Study,
+    clock: Clock,
+    threads: int,
+    code: str,
+    trained: Callable[[], None],
+    wait: Callable[[str, Clock], bool] | None = None,
+) -> bool:
     """Train what is not trained, in the order of the configuration.
 
     clock: a training is stopped, with its state saved, when it is over; threads: of PyTorch and NumPy
     code: digest of the code; trained: called after each training
+    wait: waits for the sample of a set until the clock is over, and says whether it is there; None = all are
     Returns whether all models are trained. A training that fails does not keep the others from being trained; in the
     end TrackbenchError says which failed. Raises ConfigError if the weights that are there have other settings.
     """
@@ -51,6 +59,8 @@ def train_models(study: Study, clock: Clock, threads: int, code: str, trained: C
         if study.weights(model, set_name).exists():
             check_settings(study, model, set_name)
             continue
+        if wait is not None and not wait(set_name, clock):
+            return False
         try:
             if clock.left() < SHORTEST_S or not _train(study, (model, set_name), clock, threads, code):
                 return False
@@ -74,7 +84,7 @@ def _train(study: Study, what: tuple[str, str], clock: Clock, threads: int, code
     job = TrainingJob(task, study.blocks(model, set_name), study.seed, threads, model, set_name, code)
     files = TrainingFiles(path, history_file(path), facts_file(path), _state_folder(path))
     index = study.sample(set_name) / "index.csv"
-    log.info("training %s on %s tracks", model, set_name)
+    log.info("training %s on %s", model, set_name)
     with stop_after(clock.left()) as deadline:
         try:
             train_model(index, index.with_name("manifest.json"), job, files)

@@ -59,12 +59,14 @@ class Workers:
         """Start ``function(*arguments)`` as soon as a process is free. name: for messages."""
         self._tasks.append((name, self._pool.apply_async(function, arguments)))
 
-    def wait(self, clock: Clock) -> bool:
-        """Wait for all tasks until the clock is over; then tasks go on.
+    def wait(self, clock: Clock, enough: Callable[[], bool] | None = None) -> bool:
+        """Wait for all tasks, until the clock is over or there is ``enough``; then tasks go on.
 
         Returns whether all are done. Raises what the first failed one raised, once no other is running.
         """
         while self._collect() and clock.left() > 0:
+            if enough is not None and enough():
+                return False
             time.sleep(_POLL_S)
         if self._tasks:
             return False
