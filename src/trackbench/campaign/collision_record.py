@@ -1,4 +1,4 @@
-"""Tables of the samples of whole events of a study: all metrics, a summary, and the effect of noise removed by truth."""
+"""Tables of the samples of whole events of a study: all metrics, a summary, the effect of noise removed by truth."""
 
 import json
 from collections.abc import Mapping
