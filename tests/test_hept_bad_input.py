@@ -3,6 +3,7 @@
 Exit code 2 is an error the user can mend; then no output file is there, nor a temporary one.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -121,8 +122,8 @@ FEW = {"queries": "learned", "n_queries": 2, "sectors": 1}
 PUBLISHED = {"inputs": "published"}
 # case -> training events, validation events (None: a good one), settings of the network, words of the message
 REFUSED = {
-    "no hits": ([good(1), part(good(2), np.arange(0))], None, {}, ["event 2", "no hits", "leave it out of the index"]),
-    "no hits to validate on": ([good(1)], [part(good(2), np.arange(0))], {}, ["event 2", "no hits", "split 'val'"]),
+    "no hits": ([part(good(2), np.arange(0))], None, {}, ["no event with hits in split 'train'", "prepare more"]),
+    "no hits to validate on": ([good(1)], [part(good(2), np.arange(0))], {}, ["no event with hits in split 'val'"]),
     "noise only": ([noise_only(good(1)), noise_only(good(2))], None, {}, ["training split", "pt >= 0.9", "2 events"]),
     "no target track": ([slow(good(1))], None, {}, ["training split", "expected target tracks"]),
     "NaN": ([good(1), changed(good(2), np.nan)], None, {}, ["event 2", "position of 1 hits not finite", "hit_id"]),
@@ -148,6 +149,7 @@ def test_training_refuses(tmp_path, capsys, case):
 
 # case -> training events, settings of the network, words of a warning or None
 COPES = {
+    "an event without hits": ([good(1), part(good(2), np.arange(0))], {}, None),
     "an event of noise": ([good(1), noise_only(good(2))], {}, None),
     "an event of one hit": ([good(1), part(good(2), np.arange(1))], {}, None),
     "one hit is all there is": ([part(good(1), np.arange(1))], {}, None),
@@ -170,6 +172,8 @@ def test_training_copes(tmp_path, capsys, case):
     lines = capsys.readouterr().err.strip().splitlines()
     assert files_in(tmp_path) == WRITTEN
     load_weights(tmp_path / "w.pt", ("heptv2",))
+    if case == "an event without hits":
+        assert json.loads((tmp_path / "w-facts.json").read_text())["training_events"] == 1
     losses = pd.read_csv(tmp_path / "w-history.csv").filter(regex="^(train|val)_")
     assert np.isfinite(losses.to_numpy()).all()
     if words is None:

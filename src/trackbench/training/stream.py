@@ -5,6 +5,7 @@ So any batch can be asked for at any time, and a resumed training gets the batch
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from trackbench.data.shards import read_index
 from trackbench.data.splits import SPLITS
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
+
+logger = logging.getLogger(__name__)
 
 Event = tuple[Hits, Truth]
 
@@ -43,8 +46,8 @@ class EventStream:
     batch_size: largest number of events per batch; those of one epoch differ by few events, so that none is tiny
     seed: of the order; shard_buffer: shards whose events are mixed, and held in memory, at a time
     length: most hits an event may have, the padded length of the sample; None = any number
-    Raises InputError for a split without events, or with one that is longer or has no hits; ConfigError for a wrong
-    option.
+    Events without hits, such as those of no collision at low pile-up, are left out, which is said once.
+    Raises InputError for a split without other events or with a longer one; ConfigError for a wrong option.
     """
 
     def __init__(
@@ -64,9 +67,13 @@ class EventStream:
         self.folder = Path(index_csv).parent
         self.split, self.batch_size, self.seed, self.shard_buffer = split, batch_size, seed, shard_buffer
         index = read_index(index_csv)
-        self._index = index[index["split"] == split].reset_index(drop=True)
+        index = index[index["split"] == split]
+        self._index = index[index["n_hits"] > 0].reset_index(drop=True)
         if self._index.empty:
-            raise InputError(describe(index_csv, f"no event in split '{split}'", "at least one", "prepare more events"))
+            what = f"no event{' with hits' if len(index) else ''} in split '{split}'"
+            raise InputError(describe(index_csv, what, "at least one", "prepare more events"))
+        if len(self._index) < len(index):
+            logger.info("%d of %d events in split '%s' have no hits", len(index) - len(self._index), len(index), split)
         shard, names = pd.factorize(self._index["shard"])
         self._shards = [str(name) for name in names]  # in the order of the index
         self._rows = [np.flatnonzero(shard == k) for k in range(len(names))]  # index rows of each shard
@@ -77,13 +84,6 @@ class EventStream:
         self._group: tuple[object, dict[int, Event]] = (None, {})
 
     def _require_length(self, index_csv: str | Path, length: int | None) -> None:
-        empty = np.flatnonzero(self._n_hits == 0)
-        if len(empty):
-            what = f"no hits, the first of {len(empty)} such events in split '{self.split}'"
-            remedy = "leave it out of the index"
-            raise InputError(
-                describe(f"{index_csv}: event {self._index['event_id'][empty[0]]}", what, "events with hits", remedy)
-            )
         longer = np.flatnonzero(self._n_hits > length) if length is not None else []
         if len(longer):
             event, n = self._index["event_id"][longer[0]], self._n_hits[longer[0]]
