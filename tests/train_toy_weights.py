@@ -13,9 +13,11 @@ from toy_weights import FOLDER
 from toys import toy_event
 
 from trackbench.trackers.layers.hept_config import HeptConfig
+from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.network_config import NetworkConfig
 from trackbench.training.config import LossConfig
 from trackbench.training.hept_config import HeptLossConfig
+from trackbench.training.hept_v1_config import HeptV1LossConfig
 from trackbench.training.tasks import make_task
 
 ENCODER = {"inputs": "helix", "layers": 2, "ffn": 64, "norm": "pre", "activation": "gelu", "dropout": 0.0}
@@ -26,12 +28,17 @@ HEPT = HeptConfig(
     **{"sectors": 1, "queries": "seeded", "n_queries": 150, "decoder_layers": 1},
 )
 HEPT_LOSS = HeptLossConfig(class_weight=1.0, hit_weight=0.5, nce_weight=4.0, negatives=0, decoder_pt_min=0.0)
+HEPT_V1 = HeptV1Config(
+    **{"inputs": "geometry", "width": 16, "heads": 4, "layers": 2, "rounds": 2, "block": 64, "regions": 0},
+    **{"kernel_terms": 4, "output_hidden": 32, "output_layers": 3, "dropout": 0.0},
+)
 # tracker -> kind of its weights, network and loss
 MODELS = {
     "encreg": ("encreg", NetworkConfig(**ENCODER, targets="q_over_pt"), LOSS),
     "enccla": ("enccla", NetworkConfig(**ENCODER, targets="none", classes=LOSS.n_classes), LOSS),
     "latent": ("contrastive", NetworkConfig(**ENCODER, targets="none", embedding=8), LOSS),
     "heptv2": ("heptv2", HEPT, HEPT_LOSS),
+    "hept": ("hept", HEPT_V1, HeptV1LossConfig(flip=True, mirror=True)),
 }
 STEPS, EVENTS_PER_STEP = 200, 4
 
