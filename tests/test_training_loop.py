@@ -108,6 +108,7 @@ def test_the_callers_generator_and_algorithms_are_left_alone(index, tmp_path):
     toy_train(index, tmp_path, config=dataclasses.replace(CONFIG, steps=2))
     assert torch.equal(torch.rand(3), wanted)
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
 
 def _status_mb(key: str) -> float | None:
     """Read one memory entry of this process [MB = 10^6 bytes] from Linux' /proc, None elsewhere."""
@@ -59,6 +61,20 @@ def return_free_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         logger.debug("freed memory cannot be returned: the peak memory may come out too low")
+
+
+def keep_free_memory() -> None:
+    """Keep freed memory in this process for good instead of giving it back to the system (Linux, glibc).
+
+    For work that asks for the same large arrays again and again, such as the steps of a training: pages need not be
+    cleared anew each time, which took a tenth of a step. ``return_free_memory`` still works.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 2**30)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def reset_peak() -> None:

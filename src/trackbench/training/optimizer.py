@@ -57,10 +57,13 @@ def make_optimizer(
     weights = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in weights if p.ndim == 2] if config.optimizer == "muon" else []
     others = [p for p in weights if p.ndim != 2] if matrices else weights
-    rate, decay = config.learning_rate, config.weight_decay
     if not matrices:
-        return torch.optim.AdamW(weights, rate, betas, weight_decay=decay)
-    muon = torch.optim.Muon(matrices, rate, weight_decay=MUON_DECAY * decay)
+        return _adamw(weights, config, betas)
+    muon = torch.optim.Muon(matrices, config.learning_rate, weight_decay=MUON_DECAY * config.weight_decay)
     # A network of matrices alone leaves AdamW nothing, which it refuses; a group without weights it takes.
-    adamw = torch.optim.AdamW(others or [{"params": []}], rate, betas, weight_decay=decay)
-    return Both(muon, adamw)
+    return Both(muon, _adamw(others or [{"params": []}], config, betas))
+
+
+def _adamw(weights: list, config: TrainingConfig, betas: tuple[float, float]) -> torch.optim.AdamW:
+    """AdamW in one call for all weights: for many small ones that is several times as fast, also on a CPU."""
+    return torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=config.weight_decay, fused=True)

@@ -11,6 +11,7 @@ import torch
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import write_json, write_text
 from trackbench.machine import machine_facts, versions
+from trackbench.memory import keep_free_memory
 from trackbench.settings import build_dataclass
 from trackbench.training.checkpoint import RunFolder, config_hash
 from trackbench.training.config import TrainingConfig, settings_classes
@@ -67,6 +68,7 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     task = make_task(job.kind, settings["network"], settings["loss"])
     config = settings["training"]
     torch.set_num_threads(job.threads)
+    keep_free_memory()
     sample = _sample(manifest)
     streams = [
         EventStream(index, split, config.batch_size, job.seed, config.shard_buffer, sample["length"])

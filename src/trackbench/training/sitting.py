@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
+from torch.utils import deterministic
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +26,23 @@ def device_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Deterministic algorithms on a CPU; the caller's random state and choice of algorithms come back at the end."""
+    """Deterministic algorithms on a CPU; the caller's random state and choice of algorithms come back at the end.
+
+    Memory nobody has written yet is not filled, as torch does by default beside such algorithms: nothing here reads it,
+    and filling takes time.
+    """
     before, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+    filled = deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.use_deterministic_algorithms(before or device.type == "cpu", warn_only=warn_only)
+        deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
+            deterministic.fill_uninitialized_memory = filled
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
