@@ -157,7 +157,7 @@ def test_jobs_of_a_model_for_cuda_ask_for_a_gpu():
     paper = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
     complete = check_config(paper, SCHEMA)
     trained = [(name, on) for name, model in complete["models"].items() for on in model["sets"]]
-    assert len(trained) == 17 and all(n_gpus(complete, *pair) == 1 for pair in trained)
+    assert len(trained) == 18 and all(n_gpus(complete, *pair) == 1 for pair in trained)
     for rules in ("train", "subevents", "trackformers"):
         assert "gpu=" in (ROOT / f"workflow/rules/{rules}.smk").read_text()
 

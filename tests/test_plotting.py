@@ -66,6 +66,10 @@ def test_known_trackers_have_distinct_looks():
     assert len({style.marker for style in TRACKER_STYLES.values()}) == len(names)
 
 
+def test_a_tracker_looks_as_its_quoted_rows_do():
+    assert tracker_style("hept (demo)") == tracker_style("hept_dbscan") == TRACKER_STYLES["hept_dbscan"]
+
+
 def test_unknown_tracker_always_looks_the_same():
     # Fixed values: a change here would recolour every figure of everybody's own tracker.
     assert (tracker_style("my_tracker").color, tracker_style("my_tracker").marker) == ("#b9ac70", "^")

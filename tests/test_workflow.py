@@ -164,7 +164,7 @@ def test_tables_and_figures_of_low_pile_up(smoke):
     assert (manifest["pileup"], manifest["hard_process"], manifest["sigma_z"]) == (2.0, "ttbar", 5.5)
     table = pd.read_csv(results / "tables/metrics_pileup-2.csv")
     measured = table[table["source"].str.startswith("measured")]
-    assert set(measured["tracker"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)"}
+    assert set(measured["tracker"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)", "hept (smoke test)"}
     assert (table["source"].str.startswith("quoted")).any()
     tuned = json.loads((results / "tuned/pileup-2/dbscan.json").read_text())
     assert tuned["metric"] == "dm" and set(tuned["events"]) == set(index.loc[index["split"] == "val", "event_id"])
@@ -214,7 +214,7 @@ def test_trained_models_leave_weights_history_and_no_state(smoke):
     models = smoke / "results/smoke/models"
     names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
     few = ["contrastive/3-6.pt", "enccla/3-6.pt", "encreg/3-6.pt", "encreg/6-12.pt", "joint/3-6.pt"]
-    assert names == sorted([*few, "heptv2/pileup-2.pt"])
+    assert names == sorted([*few, "hept/pileup-2.pt", "heptv2/pileup-2.pt"])
     facts = json.loads((models / "encreg/3-6-facts.json").read_text())
     assert (facts["steps"], facts["label"], facts["length"]) == (20, "smoke test", 300)
     history = pd.read_csv(models / "encreg/3-6-history.csv")
@@ -323,7 +323,7 @@ def test_paper_configuration_plans(tmp_path):
     planned = set(re.findall(r"Train (\w+) on ([a-z0-9-]+)", text))
     sets = ("10-50", "50-100", "200-500")
     models = ("encreg", "encreg_helix", "enccla", "joint", "contrastive")
-    whole = {(model, "trackml") for model in ("heptv2", "heptv2_seeded")}
+    whole = {(model, "trackml") for model in ("heptv2", "heptv2_seeded", "hept")}
     assert planned == {(model, name) for model in models for name in sets} | whole
     assert "Run helix_finder over the test events of trackml" in text
     assert "Measure the steps after the network on trackml" in text

@@ -68,6 +68,7 @@ TRACKER_STYLES = {
     "ckf": TrackerStyle("#656364", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
 }
+_QUOTED_AS = {"hept": "hept_dbscan"}  # tracker and the name of its quoted rows: one look
 # Rows of sub-events of few tracks only: distinct pairs, not distinct colours. EncReg, the main row, stands out; floor
 # and ceilings are black and not solid.
 ROW_STYLES = {
@@ -141,6 +142,7 @@ def tracker_style(name: str) -> TrackerStyle:
     in every process. A label in brackets, as in ``heptv2 (demo)``, changes nothing for known trackers.
     """
     known = name.partition(" (")[0]
+    known = _QUOTED_AS.get(known, known)
     if known in TRACKER_STYLES:
         return TRACKER_STYLES[known]
     code = zlib.crc32(name.encode())
