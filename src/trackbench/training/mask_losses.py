@@ -24,25 +24,23 @@ ALPHA = 0.25  # weight of hits of the track in the focal loss, 1 - ALPHA that of
 
 
 class _MaskSums(torch.autograd.Function):
-    """See ``mask_sums``. Only the logits are kept for the gradient, which a chain of operations would hold five times.
+    """See ``mask_sums``. Only p and softplus(x) are kept, of which a chain of operations would hold five.
 
     d/dx p^2 softplus(x) = p^2 (2 (1 - p) softplus(x) + p); d/dx p = p (1 - p).
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(logits)
-        p = logits.sigmoid()
-        total = p.sum(-1)
-        return p.square_().mul_(functional.softplus(logits)).sum(-1).mul_(1 - ALPHA), total
+        p, soft = logits.sigmoid(), functional.softplus(logits)
+        ctx.save_for_backward(p, soft)
+        return p.square().mul_(soft).sum(-1).mul_(1 - ALPHA), p.sum(-1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, empty: Tensor, total: Tensor) -> Tensor:
-        (logits,) = ctx.saved_tensors
-        p = logits.sigmoid()
+        p, soft = ctx.saved_tensors
         q = (1 - p).mul_(p)  # p (1 - p)
-        slope = functional.softplus(logits).mul_(q).mul_(2).add_(p.square()).mul_(p)
+        slope = (soft * q).mul_(2).addcmul_(p, p).mul_(p)
         return slope.mul_((1 - ALPHA) * empty[..., None]).addcmul_(q, total[..., None])
 
 
@@ -63,6 +61,23 @@ def own_sums(logits: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     inside = ALPHA * (1 - p).square() * functional.softplus(-logits)
     outside = (1 - ALPHA) * p.square() * functional.softplus(logits)
     return ((inside - outside) * there).sum(-1), p.sum(-1)
+
+
+def member_sums(logits: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What ``mask_sums`` and ``own_sums`` say of each pair of a mask and a track, every logit looked at once.
+
+    logits: (n, V) of n hits and V masks, the hits of the first track first, those of the second next, those of no track
+        last; size: (T,) int64, hits of the tracks
+    Returns the two sums over all hits, (V,) each, and the two over the hits of each track, (T, V) each. No gradient.
+    """
+    p, soft = logits.sigmoid(), functional.softplus(logits)
+    outside = p.square().mul_(soft).mul_(1 - ALPHA)
+    n = int(size.sum())
+    inside = (1 - p[:n]).square_().mul_(soft[:n].sub_(logits[:n])).mul_(ALPHA)  # softplus(-x) = softplus(x) - x
+    track = torch.repeat_interleave(torch.arange(len(size), device=size.device), size, output_size=n)
+    empty = logits.new_zeros(len(size), logits.shape[1])
+    more, own = (empty.index_add(0, track, values) for values in (inside.sub_(outside[:n]), p[:n]))
+    return outside.sum(0), p.sum(0), more, own
 
 
 def dice(own: Tensor, total: Tensor, size: Tensor) -> Tensor:

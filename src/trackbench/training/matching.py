@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trackbench.errors import describe
 from trackbench.training.hept_config import HeptLossConfig
-from trackbench.training.mask_losses import dice, mask_sums, own_sums
+from trackbench.training.mask_losses import dice, member_sums
 
 if TYPE_CHECKING:
     from trackbench.trackers.layers.hept_decoder import Decoded
@@ -82,17 +82,23 @@ def pair_costs(decoded: "Decoded", group: int, tracks: Tracks, queries: Tensor, 
     Returns (T, V) float32. Memory beside the result: about ``_AT_ONCE`` logits.
     """
     level, n = decoded.levels[-1], tracks.n_hits
+    size, members = tracks.there.sum(1), tracks.places[tracks.there]
     with torch.autocast(decoded.hits.device.type, enabled=False):
         vectors, hits = level.queries[group, queries].float(), decoded.hits[group, :n].float()
         p_track = level.classes[group, queries].float().softmax(-1)[:, 0]
-        size, parts = tracks.there.sum(1), []
-        for part in vectors.split(max(_AT_ONCE // max(n, tracks.there.numel(), 1), 1)):
-            logits = part @ hits.T + decoded.offset.float()
-            empty, total = mask_sums(logits)
-            more, own = own_sums(logits[:, tracks.places], tracks.there)  # (chunk, T) each
-            focal = (empty[:, None] + more) / n
-            parts.append(config.focal_weight * focal + config.dice_weight * dice(own, total[:, None], size))
-        return (torch.cat(parts) - config.class_weight * p_track[:, None]).T
+        hits, parts = torch.cat((hits[members], hits[_others(members, n)])), []
+        for part in vectors.split(max(_AT_ONCE // max(n, 1), 1)):
+            empty, total, more, own = member_sums(hits @ part.T + decoded.offset.float(), size)
+            focal = (empty + more) / n
+            parts.append(config.focal_weight * focal + config.dice_weight * dice(own, total, size[:, None]))
+        return torch.cat(parts, 1) - config.class_weight * p_track
+
+
+def _others(members: Tensor, n: int) -> Tensor:
+    """Places below ``n`` that are not among ``members``, ascending: int64."""
+    free = torch.ones(n, dtype=torch.bool, device=members.device)
+    free[members] = False
+    return free.nonzero()[:, 0]
 
 
 def solve(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
