@@ -8,6 +8,7 @@ import pytest
 from toys import toy_event
 
 from trackbench import scaling
+from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.memory import memory_limit
@@ -167,6 +168,16 @@ def test_power_law_needs_distinct_sizes():
     assert expected(2000, [(1000, 1.0), (990, 0.5)]) == 2.0  # two events of nearly the same size give no power
     assert expected(2000, [(1000, 1.0)]) == 2.0
     assert expected(2000, []) == expected(1000, [(1000, 1.0)]) == 0.0
+
+
+def test_an_event_without_hits_is_measured_and_tells_nothing_about_others():
+    _, hits, truth = next(scan((3,), 1))
+    nothing = np.zeros(0, dtype=int)
+    empty = Truth(*(np.zeros(0, kind) for kind in (int, int, float)), truth.particles, event_id=99)
+    table = scaling_study(Fake(), None, ScalingPlan(), [(0, hits.take(nothing), empty), (3, hits, truth)])
+    assert table["status"].tolist() == [OK, OK] and table["n_hits"].tolist() == [0, len(hits)]
+    assert table.loc[0, ["dm/den", "n_candidates"]].tolist() == [0, 0]
+    assert expected(100, [(0, 1.0)]) == 0.0
 
 
 def test_equal_sizes_of_a_pile_up_are_one_point_of_the_extrapolation(monkeypatch):

@@ -150,6 +150,7 @@ def expected(n_hits: int, known: Sequence[tuple[int, float]]) -> float:
     that between this event and the largest one with at most two thirds of its hits, at least 1, and 1 without one.
     Returns 0 if nothing is known or an event of so many hits is.
     """
+    known = [one for one in known if one[0] > 0]
     largest = max(known, default=(n_hits, 0.0))
     if n_hits <= largest[0]:
         return 0.0

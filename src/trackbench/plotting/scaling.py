@@ -163,7 +163,8 @@ def _left_out(table: pd.DataFrame) -> str:
 
 
 def _points(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    for (row, protocol), mine in table[table["n_calls"] > 0].groupby(["row", "protocol"], sort=False):
+    shown = table[(table["n_calls"] > 0) & (table["n_hits"] > 0)]  # the axes are logarithmic
+    for (row, protocol), mine in shown.groupby(["row", "protocol"], sort=False):
         yield row, protocol, mine.sort_values("n_hits")
 
 
@@ -199,7 +200,7 @@ def _draw_physics(ax: Axes, scan: pd.DataFrame, metric: str, trained: str) -> No
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlim(-0.5, len(pileups) - 0.5)
     highest = np.nanmax(scan[[metric, f"{metric}_hi"]].to_numpy(np.float64), initial=0.05)
-    ax.set_ylim(0, 1.2 * highest)
+    ax.set_ylim(-0.04 * highest, 1.2 * highest)
     ax.set(xlabel="Pile-up of the scan", ylabel=METRICS[metric].title)
     ax.text(0.03, 0.97, trained, transform=ax.transAxes, va="top", fontsize=11)
     ax.grid(axis="y", color="0.92", linewidth=0.8)
