@@ -210,6 +210,20 @@ def test_table_of_the_steps_after_the_network(smoke):
     assert "post_processing_pileup-2.html" in report
 
 
+def test_figures_of_scaling_and_of_dm_against_time(smoke):
+    results = smoke / "results/smoke"
+    study = pd.read_csv(results / "tracks/pileup-2/heptv2-scaling.csv")
+    assert study[["protocol", "n_hits"]].values.tolist()[:2] == [["tiled", 200], ["tiled", 500]]
+    assert study["pileup"].tolist()[2:] == [10.0] and (study["status"] == "ok").all()
+    assert (study["row"] == "heptv2 (smoke test)").all() and study["dm/den"].iloc[2] > 0
+    table = pd.read_csv(results / "figures/scaling_pileup-2.csv")
+    assert set(table["protocol"]) == {"tiled", "pile-up", "quoted"}
+    points = pd.read_csv(results / "figures/dm_latency_pileup-2.csv")
+    assert set(points.loc[~points["quoted"], "row"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)"}
+    report = (results / "report.html").read_text(encoding="utf-8")
+    assert "scaling_pileup-2.png" in report and "dm_latency_pileup-2.png" in report
+
+
 def test_trained_models_leave_weights_history_and_no_state(smoke):
     models = smoke / "results/smoke/models"
     names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
@@ -237,9 +251,10 @@ FEW_ROW = {"reconstruct_subevents", "evaluate_subevents", "plot_fit_accuracy", "
 TIMED_ROW = {"tune_subevents", "track_latency", "plot_track_latency", "decomposition"}  # of contrastive
 TRAINED = {"train", "predictions", "reconstruct_transfer", "plot_matrix", "plot_parameters", "plot_training"}
 FEW_SCORED = {"ceilings", "label_noise", "plot_label_noise", "plot_matrix", "plot_parameters"} | FEW_ROW | TIMED_ROW
-LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions"}
+LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions", "plot_dm_latency"}
 LOW_ROW = {"reconstruct_collisions", "tables_collisions"} | LOW_PLOTS  # of helix_finder, which is not tuned
-LOW_STEPS = {"tune_collisions", "post_processing"}  # of heptv2
+SCALED = {"scaling", "plot_scaling"}  # of heptv2 too
+LOW_STEPS = {"tune_collisions", "post_processing"} | SCALED  # of heptv2
 LOW_NETWORK = LOW_ROW | LOW_STEPS | {"evaluate"}
 RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfaces"}
 
@@ -248,7 +263,10 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
     ("module", "rerun"),
     [
         ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}),
-        ("plotting/style.mplstyle", PLOTS | PICTURES | FEW_PLOTS | LOW_PLOTS | {"plot_effects", "plot_residuals"}),
+        (
+            "plotting/style.mplstyle",
+            PLOTS | PICTURES | FEW_PLOTS | LOW_PLOTS | {"plot_scaling", "plot_effects", "plot_residuals"},
+        ),
         ("evaluation/score.py", set()),  # only the command and users call it
         (
             "evaluation/matching.py",
@@ -258,7 +276,7 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
         ("plotting/effects.py", {"plot_effects"}),
         (
             "evaluation/summary.py",
-            {"tables", "plot_overview", "tables_collisions", "plot_overview_collisions"}
+            {"tables", "plot_overview", "tables_collisions", "plot_overview_collisions", "plot_dm_latency"}
             | {"trackformers_table", "plot_matrix", "plot_parameters"},
         ),
         ("trackers/grid_window.py", RUNS | PLOTS),
@@ -271,6 +289,8 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
         ("trackers/encreg.py", FEW_ROW | {"reconstruct_transfer", "plot_matrix"}),
         ("trackers/heptv2.py", LOW_NETWORK),
         ("post_processing.py", {"post_processing"}),
+        ("scaling.py", SCALED),
+        ("plotting/dm_latency.py", {"plot_dm_latency"}),
         ("simulation/validation.py", {"validate_simulation"}),
     ],
 )
