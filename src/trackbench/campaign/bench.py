@@ -34,6 +34,7 @@ TRACKERS = {"encreg": "encreg", "enccla": "enccla", "contrastive": "latent", "jo
 def bench_events(study: Study, number: int, work: Path) -> list[tuple[Hits, Truth]]:
     """Simulate parents as those of a study but of their own, once. work: folder of the study's folder."""
     config = {**study.config, "run": "bench", "subevents": {**study.config["subevents"], "sets": {}}}
+    config["collisions"] = {**study.config["collisions"], "sets": {}}
     parents = {**config["subevents"]["parents"], "events": {"test": number}, "shard_events": number}
     config["subevents"]["parents"] = parents
     own = replace(study, config=config, folder=Path(work) / f"{study.config['run']}-bench")
@@ -202,7 +203,6 @@ class Bench:
                 _layer_table(record["training_layers"]),
                 "## Network and clustering against tracks",
                 _latency_table(record["latency"]),
-                *(["## Failed", "\n".join(f"- {text}" for text in self.failures)] if self.failures else []),
             ]
         )
 
