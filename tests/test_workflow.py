@@ -346,6 +346,7 @@ def test_paper_configuration_plans(tmp_path):
     whole = {(model, "trackml") for model in ("heptv2", "heptv2_seeded", "hept")}
     assert planned == {(model, name) for model in models for name in sets} | whole
     assert "Run helix_finder over the test events of trackml" in text
+    assert "Run heptv2 over the test events of trackml-filtered" in text  # with the weights of trackml
     assert "Measure the steps after the network on trackml" in text
     assert "Simulate trackml" not in text  # source: data
 

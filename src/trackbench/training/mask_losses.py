@@ -97,6 +97,7 @@ def decoder_losses(
     class: cross-entropy, mean over the queries that are valid; focal: mean over the hits, as dice summed over the
     matched pairs and divided by the number of tracks of the group, unmatched ones included
     A group without tracks has focal and dice 0, one without queries all three. In float32, whatever autocast says.
+    Overlapping windows are twice as many groups, and so twice the terms.
     """
     n_events = int(decoded.event.max()) + 1
     with torch.autocast(decoded.hits.device.type, enabled=False):
