@@ -16,9 +16,11 @@ from toy_tasks import write_toy_sample
 from toys import toy_event
 
 from trackbench.campaign import bench as bench_module
-from trackbench.campaign import record, trainings
+from trackbench.campaign import collision_record, collision_samples, record, trainings
 from trackbench.campaign.bench import Bench
+from trackbench.campaign.collision_samples import collision_shard_files
 from trackbench.campaign.rows import submit_rows
+from trackbench.campaign.samples import Samples
 from trackbench.campaign.study import Study, read_study
 from trackbench.campaign.trainings import check_settings, progress, train_models
 from trackbench.campaign.workers import Clock, Workers
@@ -40,10 +42,8 @@ def study(tmp_path):
     models["encreg"] |= {"training": TRAINING, "overrides": {"6-12": {"training": {"steps": 4}}}}
     trackers = found.config["subevents"]["trackers"]
     rows = {name: trackers[name] for name in ("hit_angles", "encreg")}
-    return replace(
-        found,
-        config={**found.config, "models": models, "subevents": {**found.config["subevents"], "trackers": rows}},
-    )
+    config = {**found.config, "models": models, "subevents": {**found.config["subevents"], "trackers": rows}}
+    return replace(found, config={**config, "collisions": {**found.config["collisions"], "sets": {}, "trackers": {}}})
 
 
 @pytest.fixture
@@ -52,6 +52,15 @@ def samples(study):
     for name in study.sets:
         write_toy_sample(study.sample(name))
     return study
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A study of whole events alone."""
+    found = read_study(ROOT / "gpu/tiny.yaml", SCHEMA, tmp_path, "cpu")
+    models = {name: model for name, model in found.config["models"].items() if model["task"] == "heptv2"}
+    few = {**found.config["subevents"], "sets": {}}
+    return replace(found, config={**found.config, "models": models, "subevents": few})
 
 
 def later(seconds=60.0):
@@ -73,6 +82,132 @@ def test_rows_and_trainings_are_in_the_order_of_the_configuration(study):
     kinds = {row: (kind, model) for row, kind, model in full.rows("50-100")}
     assert kinds["hit_angles"] == ("floor", None)
     assert kinds["contrastive_greedy"] == ("trained", "contrastive")
+
+
+def test_samples_of_whole_events_are_numbered_as_in_the_workflow(tmp_path):
+    full = read_study(ROOT / "config/gpu-heptv2.yaml", SCHEMA, tmp_path)
+    assert full.origins == ("pileup-200-first", "pileup-200")
+    assert full.prepared_with("pileup-200") == ["pileup-200", "pileup-200-filtered"]
+    assert len(full.collision_shards("pileup-200-first")) == 48
+    assert full.collision_numbers("pileup-200-first", "0047") == list(range(40_000_471, 40_000_481))
+    assert full.collision_numbers("pileup-200", "0000")[0] == 41_000_001
+    assert full.collision_simulation("pileup-200").cells and full.collision_simulation("pileup-200").pileup == 200
+    assert not full.hit_selection("pileup-200").truth_filter
+    assert full.hit_selection("pileup-200-filtered").truth_filter and full.hit_selection("pileup-200").cells
+    seeded, learned, _ = full.trainings()
+    assert seeded == ("heptv2_seeded", "pileup-200-first") and learned == ("heptv2", "pileup-200")
+    assert full.blocks(*seeded)["network"]["queries"] == "seeded"
+    assert full.blocks(*learned)["network"] == {}  # the published one
+
+
+def test_samples_of_whole_events_that_are_not_simulated_are_refused(tmp_path):
+    text = (ROOT / "gpu/tiny.yaml").read_text().replace("shard_events: 3, simulate", "source: data, simulate")
+    path = tmp_path / "x.yaml"
+    path.write_text(text.replace("pileup: 1, hard_process: ttbar", ""))
+    with pytest.raises(ConfigError, match=r"collisions.sets.pileup-1.source: value 'data', expected simulate"):
+        read_study(path, SCHEMA, tmp_path)
+
+
+def test_events_of_other_samples_are_refused(whole):
+    whole.claim()
+    sets = whole.config["collisions"]["sets"]
+    more = {**sets, "pileup-1": {**sets["pileup-1"], "events": {"train": 4, "val": 1, "test": 2}}}
+    other = replace(whole, config={**whole.config, "collisions": {**whole.config["collisions"], "sets": more}})
+    with pytest.raises(ConfigError, match=r"another configuration \(collisions\)"):
+        other.claim()
+
+
+class Fakes:
+    """Workers that note tasks; a test makes their files."""
+
+    def __init__(self):
+        self.names, self.waits = [], 0
+
+    def submit(self, name, *_):
+        self.names.append(name)
+
+    def wait(self, clock, enough):
+        self.waits += 1
+        return enough()
+
+
+def make_shards(study, set_name, shards):
+    for shard in shards:
+        for path in collision_shard_files(study, set_name, shard):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
+def test_a_sample_is_there_once_its_own_shards_are(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("trackbench.simulation.generator.prepare_generator", lambda *_: None)
+    monkeypatch.setattr(collision_samples, "write_index", lambda hits, index, manifest, *_: manifest.touch())
+    workers = Fakes()
+    samples = Samples(whole, tmp_path / "cache", workers)
+    samples.begin()
+    assert workers.names == ["shard 0000 of pileup-1", "shard 0001 of pileup-1"]
+    make_shards(whole, "pileup-1", ["0000", "0001"])
+    make_shards(whole, "pileup-1-filtered", ["0000"])
+    assert samples.wait("pileup-1", later()) and workers.waits == 0
+    assert not samples.ready("pileup-1-filtered")
+    assert not samples.wait("pileup-1-filtered", later()) and workers.waits == 1
+    # A later call makes what is missing; the derived sample comes with the shard of its origin.
+    again = Fakes()
+    Samples(whole, tmp_path / "cache", again).begin()
+    assert again.names == ["shard 0001 of pileup-1"]
+    make_shards(whole, "pileup-1-filtered", ["0001"])
+    assert samples.ready("pileup-1-filtered")
+
+
+def test_a_training_waits_for_its_own_sample_only(samples):
+    asked = []
+
+    def wait(set_name, clock):
+        asked.append(set_name)
+        return set_name == "3-6"
+
+    assert not train_models(samples, later(), 1, "code", lambda: None, wait)
+    assert asked == ["3-6", "6-12"]
+    assert [one.state for one in progress(samples)] == ["trained", "not begun"]
+
+
+def test_rows_of_derived_samples_use_the_weights_of_their_origin(whole):
+    noted, submitted = Noted(), set()
+    names = ("pileup-1", "pileup-1-filtered")
+    submit_rows(whole, noted, submitted, names)
+    assert noted.names == [f"helix_finder of {name}" for name in names]
+    weights = whole.weights("heptv2", "pileup-1")
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    submit_rows(whole, noted, submitted, names)
+    assert noted.names[2:] == [f"heptv2 of {name}" for name in names]
+
+
+def test_without_rows_of_whole_events_there_is_progress_and_the_target(whole):
+    assert collision_record.collision_tables(whole, ROOT / "config/published.csv") == {}
+    machine = {"device": "cpu", "versions": {"torch": "2"}, "commit": "abc", "code": "d", "machine": {"cpu": "x"}}
+    text = record.tables_text(whole, None, record.study_record(whole, None, machine, {}), {})
+    assert "| heptv2_seeded | pileup-1 | not begun | 0 of 8 | - | - |" in text
+    assert "No row is evaluated yet" in text and collision_record.TARGET in text
+    assert "floor and ceilings" not in text
+
+
+def test_weights_of_whole_events_are_packed_one_by_one(whole, tmp_path):
+    for model in ("heptv2", "heptv2_seeded"):
+        weights = whole.weights(model, "pileup-1")
+        weights.parent.mkdir(parents=True)
+        for path in (weights, trainings.facts_file(weights), trainings.history_file(weights)):
+            path.write_text(model)
+    paths = record.write_out(whole, tmp_path / "out", {}, {})
+    expected = ["gpu-train.json", "weights-pileup-1-heptv2.zip", "weights-pileup-1-heptv2_seeded.zip"]
+    assert [path.name for path in paths] == expected
+
+
+def test_workers_are_not_waited_for_longer_than_needed():
+    begin = time.monotonic()
+    with Workers(1) as workers:
+        workers.submit("long", time.sleep, 600)
+        assert not workers.wait(later(300), lambda: True)
+    assert time.monotonic() - begin < 60
 
 
 def test_events_of_another_seed_are_refused_and_nothing_is_lost(study):
@@ -257,7 +392,8 @@ def test_archives_of_equal_files_are_equal_and_too_large_ones_are_named(samples,
 
 
 def test_a_study_knows_its_paths():
-    study = Study({}, Path("x"))
+    study = Study({"subevents": {"sets": {"10-50": {}}}}, Path("x"))
+    assert study.sample("pileup-2") == Path("x/prepared/pileup-2")
     assert study.sample("parents") == Path("x/prepared/parents")
     assert study.sample("10-50") == Path("x/prepared/tracks-10-50")
     assert study.weights("encreg", "10-50") == Path("x/models/encreg/10-50.pt")

@@ -27,6 +27,7 @@ def test_the_tiny_chain_in_two_calls(tmp_path):
     options = ("--reserve", "8", "--workers", "1", "--threads", "1")
     first = call("train.py", out, work, 0.01, *options)
     assert "not done: the same command goes on" in first
+    assert "| heptv2_seeded | pileup-1 | not begun | 0 of 8 |" in first
     assert "| contrastive | 3-6 | not begun | 0 of 40 |" in first
     assert not json.loads((out / "gpu-train.json").read_text())["finished"]
     second = call("train.py", out, work, 4, *options)
@@ -36,6 +37,8 @@ def test_the_tiny_chain_in_two_calls(tmp_path):
     assert record["finished"]
     assert {"commit", "code", "device", "versions", "seed", "machine"} <= set(record)
     assert [(model["model"], model["set"], model["steps"]) for model in record["models"]] == [
+        ("heptv2_seeded", "pileup-1", 8),
+        ("heptv2", "pileup-1", 6),
         ("contrastive", "3-6", 40),
         ("contrastive", "6-12", 40),
         ("encreg", "3-6", 20),
@@ -46,13 +49,31 @@ def test_the_tiny_chain_in_two_calls(tmp_path):
     assert {("3-6", row) for row in rows} <= scores
     for row in rows:
         assert f"| {row}" in second
+    check_whole_events(record, second)
+    archives = [f"weights-{name}.zip" for name in ("3-6", "6-12", "pileup-1-heptv2", "pileup-1-heptv2_seeded")]
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["gpu-train.json", "model-card.md", "tables.md", "weights-3-6.zip", "weights-6-12.zip"]
+    assert names == ["gpu-train.json", "model-card.md", "tables.md", *archives]
     with zipfile.ZipFile(out / "weights-3-6.zip") as archive:
         archive.extract("encreg-3-6.pt", tmp_path)
     facts = load_weights(tmp_path / "encreg-3-6.pt", ("encreg",))[1]
     assert (facts["set"], facts["label"]) == ("3-6", "dry run")
     assert "SHA-256" in (out / "model-card.md").read_text()
+
+
+def check_whole_events(record, printed):
+    """Rows of both samples, noise kept and removed by truth, with quoted ones and errors."""
+    assert set(record["collisions"]) == {"pileup-1", "pileup-1-filtered"}
+    for name, rows in record["collisions"].items():
+        dm = {row["tracker"]: row for row in rows if row["metric"] == "dm" and row["region"] == "all"}
+        assert set(dm) == {"helix_finder", "heptv2_seeded (dry run)", "heptv2 (dry run)", "heptv2", "hept_dbscan"}
+        assert ("REMOVED BY TRUTH" in dm["helix_finder"]["selection"]) == name.endswith("filtered")
+        assert dm["heptv2"]["source"].startswith("quoted")
+        assert dm["helix_finder"]["lo"] < dm["helix_finder"]["value"] > 0.5
+    kept, removed = (record["samples"][name] for name in ("pileup-1", "pileup-1-filtered"))
+    assert kept["n_events"] == removed["n_events"] == 6
+    assert kept["n_hits_mean"] > removed["n_hits_mean"]
+    assert "Target: DM 98.6 %, fakes 0.8 %" in printed
+    assert "The same events once as the sample pileup-1 (" in printed
 
 
 @pytest.mark.slow
@@ -64,6 +85,9 @@ def test_the_benchmark_without_a_gpu(tmp_path):
     assert {row["mask"] for row in record["training_layers"]} < {row["mask"] for row in record["layers"]}
     assert {row["model"] for row in record["latency"]} == {"contrastive", "encreg", "published EncReg"}
     assert {row["n_tracks"] for row in record["latency"]} == {10, 20}
+    assert {row["network"] for row in record["heptv2"]} == {"heptv2_seeded on pileup-1", "heptv2 on pileup-1"}
+    assert {row["path"] for row in record["heptv2"]} == {"float32", "bfloat16", "bfloat16, compiled"}
+    assert not any("left_out" in row for row in record["heptv2"])
     assert "Largest differences: float32 forward" in printed
 
 
