@@ -1,5 +1,6 @@
 """The study of what follows the network: each row is what the tracker with these settings gives."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from trackbench.fitting.cleanup import CleanUp, clean_up
 from trackbench.post_processing import (
     COLUMNS,
     CPU,
+    GAINS,
     METRICS,
     STEPS,
     post_processing_markdown,
@@ -56,7 +58,8 @@ def test_columns_and_rows(table):
     assert list(table.columns) == list(COLUMNS)
     assert list(dict.fromkeys(table["step"])) == list(STEPS)
     for step, mine in table.groupby("step"):
-        assert list(mine["metric"]) == ([CPU] if step in ("network", "fit") else [*METRICS, CPU])
+        gains = [] if step == "argmax" else list(GAINS.values())
+        assert list(mine["metric"]) == ([CPU] if step in ("network", "fit") else [*METRICS, CPU, *gains])
     assert (table["n_events"] == 2).all()
     assert (table["lo"] <= table["value"] + 1e-12).all() and (table["value"] <= table["hi"] + 1e-12).all()
     assert (table.loc[table["metric"] == CPU, "value"] >= 0).all()
@@ -73,6 +76,16 @@ def test_a_step_is_what_the_tracker_gives(table, events, step):
 def test_the_steps_differ(table):
     found = [tuple(values(table, step)[metric] for metric in METRICS) for step in ENDS]
     assert len(set(found)) == len(found)
+
+
+def test_gains_are_differences_of_neighbours(table):
+    labelled = [step for step in STEPS if step not in ("network", "fit")]
+    for metric, gain in GAINS.items():
+        changes = []
+        for before, step in itertools.pairwise(labelled):
+            changes.append(values(table, step)[gain])
+            assert changes[-1] == pytest.approx(values(table, step)[metric] - values(table, before)[metric])
+        assert any(changes)
 
 
 def test_steps_of_the_clean_up(table, events):
@@ -132,4 +145,6 @@ def test_markdown(table):
     text = post_processing_markdown(table, "Two toy events")
     assert len([line for line in text.splitlines() if line.startswith("|")]) == 2 + len(STEPS)
     assert f"{values(table, 'merge')['dm']:.3f}" in text
+    change = f"{values(table, 'merge')['dm_gain']:+.3f} (".replace("-", "\N{MINUS SIGN}")
+    assert change in next(line for line in text.splitlines() if STEPS["merge"] in line)
     assert "Two toy events." in text

@@ -4,6 +4,7 @@ Truth scores the labels of each step and nothing else. The steps: hits to the be
 embedding; spherical k-means; the physics clean-up of ``fitting.cleanup``, step by step.
 """
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
-from trackbench.evaluation.intervals import event_bootstrap
+from trackbench.evaluation.intervals import event_bootstrap, paired_bootstrap
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.fitting.cleanup import CleanUp, CleanUpReport, clean_up
@@ -36,13 +37,14 @@ STEPS = {
     "fit": "clean-up: final fits; the same labels",
 }
 METRICS = ("dm", "perfect", "fake_rate", "fake_all")  # of ``evaluation.definitions.METRICS``; and CPU
+GAINS = {"dm": "dm_gain", "fake_all": "fake_all_gain"}  # metric -> its change by a step
 CPU = "cpu_s"
 COLUMNS = (
     "step",  # of STEPS
-    "metric",  # of METRICS, or CPU
+    "metric",  # of METRICS, of the values of GAINS, or CPU
     "n_events",
     "value",  # of METRICS: pooled over events after this step; CPU: CPU seconds of this step alone, mean over events
-    "lo",  # 16 and 84 % of the bootstrap over events
+    "lo",  # 16 and 84 % of the bootstrap over events, paired by event for gains
     "hi",
 )
 _CLEAN_UP = ("drop_outliers", "join", "pick_up", "compete")
@@ -60,7 +62,8 @@ def post_processing_study(
     tracker: its method, cut and weights are used; its merge, kmeans and clean_up are not
     events: hits and truth, row by row; only hits reach the tracker
     selection: particles asked for; kmeans: turns of it, 0 = without this step; seed: of the bootstrap
-    Returns ``COLUMNS``, rows step by step: four metrics and the CPU seconds; "network" and "fit" have CPU seconds only.
+    Returns ``COLUMNS``, rows step by step: four metrics, the CPU seconds, and the change of two metrics since the step
+    before; "network" and "fit" have CPU seconds only, "argmax" no changes.
     The sum of all CPU seconds is what the tracker with all steps takes. The first event is seen once before, untimed.
     Values are NaN where no event has a denominator.
     Raises InputError without events, ConfigError for a negative ``kmeans``.
@@ -83,7 +86,8 @@ def post_processing_study(
     if not n_events:
         raise InputError(describe("post-processing study", "no events", "at least one"))
     rows = [{"step": step, "metric": metric, **_pooled(pairs, seed)} for (step, metric), pairs in counts.items()]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows + _gains(counts, seed), columns=list(COLUMNS))
+    return table.sort_values("step", key=lambda step: step.map(list(STEPS).index), kind="stable", ignore_index=True)
 
 
 def _steps(tracker: Tracker, hits: Hits, kmeans: int) -> Iterator[tuple[str, np.ndarray | None, float]]:
@@ -151,18 +155,44 @@ def _pooled(pairs: list[tuple[float, float]], seed: int) -> dict[str, float]:
     return {"n_events": len(pairs), "value": num.sum() / den.sum() if den.sum() else np.nan, "lo": lo, "hi": hi}
 
 
+def _gains(counts: dict[tuple[str, str], list[tuple[float, float]]], seed: int) -> list[dict]:
+    """Rows of what each step changes; counts: (step, metric) -> numerator and denominator of each event, in order."""
+    rows = []
+    for metric, name in GAINS.items():
+        steps = [step for step, found in counts if found == metric]
+        for before, step in itertools.pairwise(steps):
+            (num_a, den_a), (num_b, den_b) = (np.array(counts[s, metric], np.float64).T for s in (step, before))
+            value, lo, hi = paired_bootstrap(num_a, den_a, num_b, den_b, seed=seed)
+            rows.append({"step": step, "metric": name, "n_events": len(num_a), "value": value, "lo": lo, "hi": hi})
+    return rows
+
+
 def post_processing_markdown(table: pd.DataFrame, note: str) -> str:
     """Write the study for people, a row per step. table: from ``post_processing_study``; note: which events."""
     titles = {
         "dm": "DM",
+        GAINS["dm"]: "its change",
         "perfect": "perfect",
         "fake_rate": "fakes (purity)",
         "fake_all": "fakes (all candidates)",
+        GAINS["fake_all"]: "their change",
         CPU: "CPU [s]",
     }
     lines = [["step", *titles.values()], ["---", *["---:"] * len(titles)]]
-    wide = table.pivot_table(index="step", columns="metric", values="value", sort=False).reindex(columns=list(titles))
-    for step, values in wide.iterrows():
-        lines.append([STEPS[step], *("\N{EN DASH}" if np.isnan(value) else f"{value:.3f}" for value in values)])
+    found = table.set_index(["step", "metric"])
+    for step in dict.fromkeys(table["step"]):
+        lines.append([STEPS[step], *(_cell(found, step, metric) for metric in titles)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{text}\n\n{note}. Each step goes on from the one before; CPU seconds are of the step alone, per event.\n"
+    how = (
+        "Each step goes on from the one before; changes are those by the step, with 16 and 84 % of the bootstrap paired"
+    )
+    return f"{text}\n\n{note}. {how} by event in brackets; CPU seconds are of the step alone, per event.\n"
+
+
+def _cell(found: pd.DataFrame, step: str, metric: str) -> str:
+    """Value of a step; a change with its sign and interval. found: the study by step and metric."""
+    if (step, metric) not in found.index or np.isnan(found.loc[(step, metric), "value"]):
+        return "\N{EN DASH}"
+    value, lo, hi = found.loc[(step, metric), ["value", "lo", "hi"]].astype(float)
+    text = f"{value:+.3f} ({lo:+.3f}, {hi:+.3f})" if metric in GAINS.values() else f"{value:.3f}"
+    return text.replace("-", "\N{MINUS SIGN}")
