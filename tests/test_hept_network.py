@@ -178,6 +178,19 @@ def test_norm_in_low_precision_is_computed_in_full():
     assert norm(torch.zeros(1, 64)).tolist() == [[0.0] * 64]
 
 
+def test_gradient_of_the_norm():
+    """That of the formula, for values in any layout; the value does not depend on whether there is a gradient."""
+    norm, x = RMSNorm(5), torch.randn(2, 5, 3, 4).transpose(1, 3).requires_grad_()  # (2, 4, 3, 5)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(5))
+        alone = norm(x)
+    grad = torch.randn(x.shape)
+    found, expected = ((y, *torch.autograd.grad(y, (x, norm.weight), grad)) for y in (norm(x), rms(x, norm.weight)))
+    assert torch.equal(found[0], alone)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_swiglu_equals_its_formula():
     module = SwiGLU(6, 10)
     x = torch.randn(4, 6)

@@ -73,8 +73,8 @@ class Attention(nn.Module):
         Returns (G, M, width).
         """
         parts = zip((self.query, self.key, self.value), (q, k, v), strict=True)
-        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part, x in parts)
-        q, k = self.query_norm(q), self.key_norm(k)
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)) for part, x in parts)
+        q, k, v = (part.transpose(1, 2) for part in (self.query_norm(q), self.key_norm(k), v))
         return self.out(_attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
