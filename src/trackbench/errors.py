@@ -38,6 +38,15 @@ def describe(where: object, what: str, expected: str = "", remedy: str = "") -> 
     return text if text.endswith("?") else text + "."
 
 
+def require(where: str, value: object, good: object, expected: str) -> None:
+    """Raise ConfigError about a setting unless ``good``.
+
+    where: of the setting, such as "training.steps"; expected: what would be right
+    """
+    if not good:
+        raise ConfigError(describe(where, f"value {value!r}", expected))
+
+
 def missing_extra(package: str, extra: str, purpose: str) -> MissingExtraError:
     """Return the error for an optional package that is not installed.
 

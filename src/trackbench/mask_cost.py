@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 from trackbench.machine import machine_facts
 from trackbench.memory import peak_mb, reset_peak, resident_mb, return_free_memory
 from trackbench.trackers.layers.network_config import MaskConfig
@@ -45,11 +45,11 @@ class CostPlan:
 
     def __post_init__(self):
         for backend in self.backends:
-            _require("backends", backend, backend in BACKENDS, "one of " + ", ".join(BACKENDS))
+            require("masks.backends", backend, backend in BACKENDS, "one of " + ", ".join(BACKENDS))
         for name in ("timed_events", "calls", "heads", "width"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        _require("sizes", self.sizes, all(size >= 1 for size in self.sizes), "numbers >= 1")
-        _require("device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+            require(f"masks.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        require("masks.sizes", self.sizes, all(size >= 1 for size in self.sizes), "numbers >= 1")
+        require("masks.device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
 
     def resolved_device(self) -> str:
         """The device used: "cuda" or "cpu". Raises ConfigError for "cuda" where there is none."""
@@ -69,11 +69,6 @@ class CostPlan:
             log.info("%d hits: no dense mask above %d hits", n_hits, self.largest_dense)
             names.remove("sdpa")
         return names
-
-
-def _require(name: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"masks.{name}", f"value {value!r}", expected))
 
 
 def setup_text(plan: CostPlan) -> str:

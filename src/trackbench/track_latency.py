@@ -15,7 +15,7 @@ import pandas as pd
 
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
-from trackbench.errors import ConfigError, InputError, describe
+from trackbench.errors import ConfigError, InputError, describe, require
 from trackbench.machine import machine_facts
 from trackbench.memory import available_mb, peak_mb, reset_peak, resident_mb
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker, load_module
@@ -46,16 +46,11 @@ class LatencyPlan:
 
     def __post_init__(self):
         ascending = len(self.tracks) > 0 and min(self.tracks) >= 1 and (np.diff(self.tracks) > 0).all()
-        _require("tracks", self.tracks, bool(ascending), "ascending numbers >= 1")
-        _require("calls", self.calls, self.calls >= 1, ">= 1")
-        _require("warmup", self.warmup, self.warmup >= 1, ">= 1")
-        _require("limit_s", self.limit_s, self.limit_s >= 0, ">= 0")
-        _require("memory_mb", self.memory_mb, self.memory_mb >= 0, ">= 0")
-
-
-def _require(name: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"track latency {name}", f"value {value!r}", expected))
+        require("track latency tracks", self.tracks, bool(ascending), "ascending numbers >= 1")
+        require("track latency calls", self.calls, self.calls >= 1, ">= 1")
+        require("track latency warmup", self.warmup, self.warmup >= 1, ">= 1")
+        require("track latency limit_s", self.limit_s, self.limit_s >= 0, ">= 0")
+        require("track latency memory_mb", self.memory_mb, self.memory_mb >= 0, ">= 0")
 
 
 def draw_tracks(

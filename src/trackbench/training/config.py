@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import ConfigError, describe, require
 from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.network_config import NetworkConfig
@@ -46,12 +46,12 @@ class LossConfig:
     pt_min: float = 0.0
 
     def __post_init__(self):
-        _require("loss.regression", self.regression, self.regression in ("mse", "smooth_l1"), "mse or smooth_l1")
+        require("loss.regression", self.regression, self.regression in ("mse", "smooth_l1"), "mse or smooth_l1")
         for name in ("n_phi", "n_theta", "n_p"):
-            _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+            require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("classification_weight", "regression_weight", "pt_min"):
-            _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("loss.temperature", self.temperature, self.temperature > 0, "> 0")
+            require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("loss.temperature", self.temperature, self.temperature > 0, "> 0")
 
     @property
     def n_classes(self) -> int:
@@ -100,20 +100,20 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "shard_buffer", "validate_every", "checkpoint_every"):
-            _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+            require(f"training.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("warmup", "hold", "tail", "weight_decay", "clip", "patience"):
-            _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("training.warmup", self.warmup, self.warmup < self.steps, f"< steps = {self.steps}")
+            require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("training.warmup", self.warmup, self.warmup < self.steps, f"< steps = {self.steps}")
         still = self.hold + self.tail
-        _require("training.hold + tail", still, not still or self.schedule == "cosine", "0 unless schedule is cosine")
+        require("training.hold + tail", still, not still or self.schedule == "cosine", "0 unless schedule is cosine")
         falling = self.steps - self.warmup - still
-        _require("training.warmup + hold + tail", self.warmup + still, falling > 0, f"< steps = {self.steps}")
-        _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
-        _require("training.schedule", self.schedule, self.schedule in SCHEDULES, "one of " + ", ".join(SCHEDULES))
-        _require("training.final_rate", self.final_rate, 0 <= self.final_rate <= 1, "in [0, 1]")
+        require("training.warmup + hold + tail", self.warmup + still, falling > 0, f"< steps = {self.steps}")
+        require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
+        require("training.schedule", self.schedule, self.schedule in SCHEDULES, "one of " + ", ".join(SCHEDULES))
+        require("training.final_rate", self.final_rate, 0 <= self.final_rate <= 1, "in [0, 1]")
         names = " or ".join(OPTIMIZERS)
-        _require("training.optimizer", self.optimizer, self.optimizer in OPTIMIZERS, names)
-        _require("training.device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
+        require("training.optimizer", self.optimizer, self.optimizer in OPTIMIZERS, names)
+        require("training.device", self.device, self.device in ("auto", "cpu", "cuda"), "auto, cpu or cuda")
 
 
 # Task -> classes of its settings of network and loss.
@@ -131,7 +131,7 @@ def settings_classes(kind: str) -> dict[str, type]:
 
     Raises ConfigError for an unknown task.
     """
-    _require("model.task", kind, kind in TASKS, "one of " + ", ".join(TASKS))
+    require("model.task", kind, kind in TASKS, "one of " + ", ".join(TASKS))
     network, loss = TASKS[kind]
     return {"network": network, "loss": loss, "training": TrainingConfig}
 
@@ -177,8 +177,3 @@ def _check_heads(kind: str, network: NetworkConfig, loss: LossConfig) -> None:
         expected = f"{loss.n_classes} = 2 n_phi n_theta n_p of the loss"
         remedy = "change network.classes or the numbers of bins"
         raise ConfigError(describe("network.classes", f"value {network.classes}", expected, remedy))
-
-
-def _require(where: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(where, f"value {value!r}", expected))

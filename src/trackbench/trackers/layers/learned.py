@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from trackbench.data.hits import Hits
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import ConfigError, describe, require
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker
 from trackbench.trackers.layers.mask_settings import MASK_SETTINGS
 from trackbench.trackers.layers.network_config import NetworkConfig
@@ -40,9 +40,8 @@ class CheckpointConfig:
 
     def require(self, name: str, good: bool, expected: str) -> None:
         """Raise ConfigError about option ``name`` unless ``good``."""
-        if not good:
-            module = type(self).__module__.rpartition(".")[2]
-            raise ConfigError(describe(f"trackers.{module}.{name}", f"value {getattr(self, name)!r}", expected))
+        module = type(self).__module__.rpartition(".")[2]
+        require(f"trackers.{module}.{name}", getattr(self, name), good, expected)
 
 
 @dataclass(frozen=True)

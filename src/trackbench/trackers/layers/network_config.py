@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 
 MASKS = ("padding", "cluster", "cone", "phi_window", "phi_sector")
 INPUTS = ("xyz", "helix")
@@ -33,11 +33,11 @@ class MaskConfig:
     clusterer: str = "density_peaks"
 
     def __post_init__(self):
-        _require("mask", self.kind, self.kind in MASKS, "one of " + ", ".join(MASKS))
-        _require("mask_radius", self.radius, self.radius > 0, "> 0")
-        _require("mask_window", self.window, self.window >= 1, ">= 1")
-        _require("mask_sectors", self.sectors, self.sectors >= 1, ">= 1")
-        _require("mask_overlap", self.overlap, self.overlap >= 0, ">= 0 rad")
+        require("network.mask", self.kind, self.kind in MASKS, "one of " + ", ".join(MASKS))
+        require("network.mask_radius", self.radius, self.radius > 0, "> 0")
+        require("network.mask_window", self.window, self.window >= 1, ">= 1")
+        require("network.mask_sectors", self.sectors, self.sectors >= 1, ">= 1")
+        require("network.mask_overlap", self.overlap, self.overlap >= 0, ">= 0 rad")
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,23 @@ class NetworkConfig:
     mask_clusterer: str = "density_peaks"
 
     def __post_init__(self):
-        _require("inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
-        _require("norm", self.norm, self.norm in ("post", "pre"), "post or pre")
-        _require("activation", self.activation, self.activation in ("relu", "gelu"), "relu or gelu")
-        _require("targets", self.targets, self.targets in TARGETS, "one of " + ", ".join(TARGETS))
+        require("network.inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
+        require("network.norm", self.norm, self.norm in ("post", "pre"), "post or pre")
+        require("network.activation", self.activation, self.activation in ("relu", "gelu"), "relu or gelu")
+        require("network.targets", self.targets, self.targets in TARGETS, "one of " + ", ".join(TARGETS))
         fits = self.head == "linear" or (self.head == "helix" and self.targets == "q_over_pt")
-        _require("head", self.head, fits, "linear, or helix with targets q_over_pt")
+        require("network.head", self.head, fits, "linear, or helix with targets q_over_pt")
         for name in ("width", "heads", "ffn", "layers"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+            require(f"network.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("classes", "classifier_layers", "latents", "embedding"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("vertex_width", self.vertex_width, 0 < self.vertex_width < math.inf, "a number > 0 mm")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-        _require("width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
+            require(f"network.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("network.vertex_width", self.vertex_width, 0 < self.vertex_width < math.inf, "a number > 0 mm")
+        require("network.dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
+        require("network.width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
         joint = not self.classifier_layers or (self.classes and self.targets != "none")
-        _require("classifier_layers", self.classifier_layers, joint, "0 without classes and targets")
+        require("network.classifier_layers", self.classifier_layers, joint, "0 without classes and targets")
         something = self.targets != "none" or self.classes or self.embedding
-        _require("targets", self.targets, something, "a head: targets, classes or embedding")
+        require("network.targets", self.targets, something, "a head: targets, classes or embedding")
         MaskConfig(**self._mask_values())
 
     @property
@@ -113,8 +113,3 @@ class NetworkConfig:
     def _mask_values(self) -> dict:
         values = {field.name: getattr(self, f"mask_{field.name}") for field in fields(MaskConfig)[1:]}
         return {"kind": self.mask, **values}
-
-
-def _require(name: str, value: object, good: object, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"network.{name}", f"value {value!r}", expected))

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from trackbench.data.hits import Hits
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 from trackbench.geometry.projection import BARREL_RADIUS, DISC_Z, REGIONS, Region, embed_cylinder, embed_disc, project
 from trackbench.trackers.base import Timer, TrackerBase
 
@@ -40,10 +40,8 @@ class SurfaceConfig:
 
     def require(self, name: str, good: bool, expected: str) -> None:
         """Raise ConfigError about option ``name`` unless ``good``."""
-        if not good:
-            module = type(self).__module__.rpartition(".")[2]
-            where = f"trackers.{module}.{name}"
-            raise ConfigError(describe(where, f"value {getattr(self, name)!r}", expected))
+        module = type(self).__module__.rpartition(".")[2]
+        require(f"trackers.{module}.{name}", getattr(self, name), good, expected)
 
     def require_positive(self, *names: str) -> None:
         """Raise ConfigError unless all the options are finite and > 0."""
