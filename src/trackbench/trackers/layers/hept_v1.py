@@ -97,8 +97,8 @@ class KernelLayer(nn.Module):
         """Places sorted by cell, then projection, padding last: two times (B, heads, rounds, S) int64."""
         p = torch.stack([torch.einsum("bhsd,hrd->bhrs", part, self.directions) for part in (q, k)]).double()
         padding = ~valid[:, None, None]
-        low = p.masked_fill(padding, torch.inf).amin((0, -1), keepdim=True)
-        high = p.masked_fill(padding, -torch.inf).amax((0, -1), keepdim=True)
+        low = p.masked_fill(padding, torch.inf).amin(-1, keepdim=True)
+        high = p.masked_fill(padding, -torch.inf).amax(-1, keepdim=True)
         span = (high - low).clamp(min=torch.finfo(p.dtype).tiny)
         key = ((p - low) / span * _BELOW_ONE + cells).masked_fill_(padding, torch.inf)
         # Numbers >= 0 are ordered as their bits, and integers are sorted faster.
