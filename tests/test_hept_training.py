@@ -117,8 +117,8 @@ def test_settings_of_the_kind():
     assert settings["network"].queries == "seeded" and settings["loss"].decoder_from == 0.3
     with pytest.raises(ConfigError, match=r"network\.classes: unknown key"):
         build_settings("heptv2", {"network": {"classes": 5}})
-    with pytest.raises(ConfigError, match=r"model\.task: value 'hept', expected one of encreg, .*, heptv2"):
-        build_settings("hept", {})
+    with pytest.raises(ConfigError, match=r"model\.task: value 'heptv3', expected one of encreg, .*, heptv2"):
+        build_settings("heptv3", {})
 
 
 def test_the_command(index, tmp_path, capsys):
