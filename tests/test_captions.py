@@ -37,9 +37,12 @@ FEW_TRACKS += ("trackformers", "training")
 KINDS |= dict.fromkeys(FEW_TRACKS, "subevents")
 KINDS |= {"training": "training", "summary_collisions": "collisions", "post_processing": "collisions"}
 OF_COLLISIONS = {"summary_collisions", "post_processing", "metrics", "overview", "differences", "rates"}
+SCALED = ("scaling", "dm_latency")
+KINDS |= dict.fromkeys(SCALED, "collisions")
+OF_COLLISIONS |= set(SCALED)
 SET = {"sets": {"pileup-2": {"events": {"train": 5, "val": 1, "test": 4}, "simulate": {"pileup": 2}}}}
 WHOLE_KINDS = ("comparison", "surfaces", "event", "latency", "tiled")
-WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "summary_collisions", "surfaces")
+WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "summary_collisions", "surfaces", "dm_latency")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
 
@@ -48,14 +51,16 @@ def complete(data=None, **blocks):
     return with_defaults({"run": "test", "trackers": {"dbscan": {}}, "data": data or {}, **blocks}, SCHEMA)
 
 
-def render(name, config, kind="efficiency"):
+def render(name, config, kind="efficiency", changes=None):
     """Caption ``name`` as text, the way Snakemake makes it: Jinja, then reStructuredText."""
     params = {"interval": config["evaluation"]["interval"], "reference": config["evaluation"]["reference"]}
     if KINDS.get(name) == "collisions":
         params |= {"about": about_set("pileup-2", config), "row": "heptv2 (demo)", "kmeans": 3}
+        params |= {"tiling": "500, 2000", "pileups": "5, 20", **(changes or {})}
     elif name in KINDS:
         params["about"] = about(KINDS[name], config)
-    fake = SimpleNamespace(params=SimpleNamespace(**params), config=config, wildcards=SimpleNamespace(kind=kind))
+    wildcards = SimpleNamespace(kind=kind, sample="pileup-2")
+    fake = SimpleNamespace(params=SimpleNamespace(**params), config=config, wildcards=wildcards)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     text = environment.from_string((REPORT / f"{name}.rst").read_text(encoding="utf-8")).render(snakemake=fake)
     strict = {"report_level": 2, "halt_level": 2, "output_encoding": "unicode"}  # a warning is an error
@@ -222,3 +227,14 @@ def test_tables_of_low_pile_up_say_what_ran_beside_them():
     text = render("summary_collisions", complete(collisions=SET))
     assert "4 test events of the sample pileup-2 (" + SIMULATED.replace("200 pile-up", "2 pile-up") in text
     assert "side by side" in text and "no other job" not in text
+
+
+def test_scaling_caption_names_what_was_run():
+    config = complete(collisions=SET)
+    both = render("scaling", config)
+    for words in ("tiled or thinned to 500, 2000 hits", "; and simulated events of 5, 20 pile-up", "no physics"):
+        assert words in both
+    assert "not trained at" in both and "Grey: quoted" in both and "4 test events of the sample pileup-2" in both
+    tiled, scan = (render("scaling", config, changes={name: ""}) for name in ("pileups", "tiling"))
+    assert "pile-up they" not in tiled and "not trained at" not in tiled and "hits, copies rotated" in tiled
+    assert "number of hits: simulated events of 5, 20 pile-up" in scan and "tiled or thinned" not in scan
