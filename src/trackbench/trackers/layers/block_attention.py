@@ -50,7 +50,7 @@ def block_attention(
         return flex_blocks(q, k, v, orders, lengths, block, scale)
     if q.numel() == 0:
         return q + k + v
-    return _Blocks.apply(q, k, v, BlockPlan.build(orders, lengths, block), scale)
+    return _Blocks.apply(q, k, v, BlockPlan.turns(orders, lengths, block), scale)
 
 
 def attention_with_lse(
@@ -87,66 +87,71 @@ def _lowered(*tensors: Tensor) -> list[Tensor]:
 
 
 class _Blocks(torch.autograd.Function):
-    """Block attention on a CPU over all rounds. q, k, v: (B, heads, S, d)."""
+    """Block attention on a CPU over all rounds. q, k, v: (B, heads, S, d); turns: together they have all rounds."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, plan: BlockPlan, scale: float) -> Tensor:
-        width, shape = q.shape[-1], q.shape
-        rows = torch.cat((q, k, v), dim=-1).view(-1, 3 * width)
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, turns: tuple[BlockPlan, ...], scale: float) -> Tensor:
+        rows = torch.cat((q, k, v), dim=-1).view(-1, 3 * q.shape[-1])
         out = lse = None
-        for number in range(plan.rounds):
-            found, norm = _one_round(rows, plan, number, scale)
-            found, norm = plan.placed(found, number), plan.placed(norm, number)
-            if out is None:
-                out, lse = found, norm
-                continue
-            total = torch.logaddexp(lse, norm)
-            out.mul_((lse - total).exp_()[:, None]).addcmul_(found, (norm - total).exp_()[:, None])
-            lse = total
+        for plan in turns:
+            found = _blocks_of(rows, plan, scale)
+            if out is not None:
+                found = torch.cat((torch.cat((out, lse), dim=1)[None], found))
+            out, lse = _united(found)
         out = out.to(q.dtype)
-        ctx.save_for_backward(q, k, v, out, lse, plan.rows, plan.inverse)
-        ctx.plan, ctx.scale = plan.without_tensors(), scale
-        return out.view(shape)
+        ctx.save_for_backward(rows, out, lse)
+        ctx.turns, ctx.scale, ctx.shape = turns, scale, q.shape
+        return out.view(q.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        q, k, v, out, lse, order, inverse = ctx.saved_tensors
-        plan, width, shape = ctx.plan.with_tensors(order, inverse), q.shape[-1], q.shape
-        rows = torch.cat((q, k, v, out.view(shape), grad), dim=-1).view(-1, 5 * width)
-        total = None
-        for number in range(plan.rounds):
-            part = plan.placed(_one_round_backward(rows, lse, plan, number, ctx.scale), number)
+        rows, out, lse = ctx.saved_tensors
+        width, total = out.shape[1], None
+        after = torch.cat((out, grad.reshape(out.shape)), dim=1)
+        for plan in ctx.turns:
+            parts = plan.placed(_gradients_of(rows, after, lse, plan, ctx.scale))
+            part = parts.sum(0) if len(parts) > 1 else parts[0]
             total = part if total is None else total.add_(part)
-        return *(part.view(shape).to(q.dtype) for part in total.split(width, dim=-1)), None, None
+        return *(part.view(ctx.shape).to(rows.dtype) for part in total.split(width, dim=1)), None, None
 
 
-def _one_round(rows: Tensor, plan: BlockPlan, number: int, scale: float) -> tuple[Tensor, Tensor]:
-    """Outputs (T, d) and LSE (T,) of one round in its own order. rows: (n, 3 d), q, k, v of each hit and head."""
-    width = rows.shape[1] // 3
-    precise = torch.promote_types(rows.dtype, torch.float32)
-    out, lse = plan.empty(width, precise), plan.empty(None, precise)
-    for places, blocks in plan.chunks():
-        taken = rows.index_select(0, plan.rows[number, places]).unflatten(0, blocks)[:, None]
-        found, norm = _flash(*taken.split(width, dim=-1), attn_mask=None, scale=scale)
-        out[places].view(found.shape).copy_(found)
-        lse[places].view(norm.shape).copy_(norm)
-    return out, lse
+def _blocks_of(rows: Tensor, plan: BlockPlan, scale: float) -> Tensor:
+    """Output and, last, LSE of each row in each round of a turn, (rounds, n, d + 1).
 
-
-def _one_round_backward(rows: Tensor, lse: Tensor, plan: BlockPlan, number: int, scale: float) -> Tensor:
-    """Share of one round in the gradients of q, k, v, (T, 3 d) in its own order.
-
-    rows: (n, 5 d), q, k, v, output and its gradient; lse: (n,); both of all rounds together
+    rows: (n, 3 d), q, k, v of each hit and head
     """
-    width = rows.shape[1] // 5
+    width = rows.shape[1] // 3
+    out = plan.empty(width + 1, torch.promote_types(rows.dtype, torch.float32))
+    for places, blocks in plan.chunks():
+        taken = rows.index_select(0, plan.rows[places]).unflatten(0, blocks)[:, None]
+        found, norm = _flash(*taken.split(width, dim=-1), attn_mask=None, scale=scale)
+        target = out[places].unflatten(0, blocks)
+        target[..., :width].copy_(found[:, 0])
+        target[..., width].copy_(norm[:, 0])
+    return plan.placed(out)
+
+
+def _united(found: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over several sets of hits together. found: (sets, n, d + 1). Returns output (n, d) and LSE (n, 1)."""
+    out, lse = found.split((found.shape[2] - 1, 1), dim=2)
+    if len(found) == 1:
+        return out[0], lse[0]
+    total = lse.logsumexp(0)
+    return (out * (lse - total).exp_()).sum(0), total
+
+
+def _gradients_of(rows: Tensor, after: Tensor, lse: Tensor, plan: BlockPlan, scale: float) -> Tensor:
+    """Share of a turn in the gradients of q, k, v, (T, 3 d) at its places.
+
+    rows: (n, 3 d), q, k, v; after: (n, 2 d), output and its gradient; lse: (n, 1); of all rounds together
+    """
+    width = rows.shape[1] // 3
     grads = plan.empty(3 * width, torch.promote_types(rows.dtype, torch.float32))
     for places, blocks in plan.chunks():
-        index = plan.rows[number, places]
-        taken = rows.index_select(0, index).unflatten(0, blocks)[:, None]
-        norm = lse.index_select(0, index).unflatten(0, blocks)[:, None]
-        q, k, v, out, grad = taken.split(width, dim=-1)
-        parts = _flash_backward(grad, q, k, v, out, norm, 0.0, False, attn_mask=None, scale=scale)
+        taken = (t.index_select(0, plan.rows[places]).unflatten(0, blocks)[:, None] for t in (rows, after, lse))
+        q, k, v, out, grad, norm = (part for t in taken for part in t.split(min(width, t.shape[-1]), dim=-1))
+        parts = _flash_backward(grad, q, k, v, out, norm[..., 0], 0.0, False, attn_mask=None, scale=scale)
         for target, part in zip(grads[places].split(width, dim=-1), parts, strict=True):
             target.unflatten(0, blocks).copy_(part[:, 0])
     return grads
