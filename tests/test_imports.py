@@ -54,8 +54,9 @@ ALLOWED = {
     "campaign": {
         *("errors", "files", "data", "simulation", "trackers", "training", "evaluation", "runner", "tuning"),
         *("ceilings", "config", "learning_config", "settings", "backend_checks", "mask_cost", "mask_study", "tiling"),
-        *("surface_table", "track_latency"),
+        *("surface_table", "track_latency", "collisions", "derived_sets", "hept_cost", "memory"),
     },
+    "hept_cost": {"trackers"},
     "backend_checks": {"mask_cost", "trackers"},
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
