@@ -336,7 +336,7 @@ def test_demo_scale_ablations_change_one_thing_at_a_time():
     text = (ROOT / "config/ablation.yaml").read_text()
     config = check_config(yaml.safe_load(text), SCHEMA)
     assert {name for name, _ in ablations(config)} == {"block", "sectors", "queries", "losses"}
-    assert len(config["models"]) <= 19
+    assert len(config["models"]) <= 21
     base = compared_settings(config, "base", "pileup-2")
     changed = {
         name: {key for key, value in compared_settings(config, name, "pileup-2").items() if base.get(key) != value}
