@@ -37,7 +37,7 @@ FEW_TRACKS += ("trackformers", "training")
 KINDS |= dict.fromkeys(FEW_TRACKS, "subevents")
 KINDS |= {"training": "training", "summary_collisions": "collisions", "post_processing": "collisions"}
 OF_COLLISIONS = {"summary_collisions", "post_processing", "metrics", "overview", "differences", "rates"}
-SCALED = ("scaling", "dm_latency")
+SCALED = ("scaling", "dm_latency", "ablation")
 KINDS |= dict.fromkeys(SCALED, "collisions")
 OF_COLLISIONS |= set(SCALED)
 SET = {"sets": {"pileup-2": {"events": {"train": 5, "val": 1, "test": 4}, "simulate": {"pileup": 2}}}}
@@ -227,6 +227,16 @@ def test_tables_of_low_pile_up_say_what_ran_beside_them():
     text = render("summary_collisions", complete(collisions=SET))
     assert "4 test events of the sample pileup-2 (" + SIMULATED.replace("200 pile-up", "2 pile-up") in text
     assert "side by side" in text and "no other job" not in text
+
+
+def test_ablation_caption_quotes_only_where_something_is_quoted():
+    config = complete(collisions=SET)
+    texts = {
+        quoted: render("ablation", config, changes={"title": "Sectors", "quoted": quoted}) for quoted in (True, False)
+    }
+    for text in texts.values():
+        assert text.startswith("Sectors: rows") and "4 test events of the sample pileup-2" in text
+    assert "quoted from the study of blocks" in texts[True] and "quoted" not in texts[False]
 
 
 def test_scaling_caption_names_what_was_run():

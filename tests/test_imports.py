@@ -21,7 +21,7 @@ ALLOWED = {
     "simulation": {"errors", "files", "geometry", "data"},
     "fitting": {"errors", "files", "geometry", "data.hits", "data.tracks"},
     "trackers": {"errors", "files", "settings", "geometry", "data.hits", "data.tracks", "fitting"},
-    "training": {"errors", "files", "settings", "machine", "geometry", "data", "trackers"},
+    "training": {"errors", "files", "settings", "machine", "memory", "geometry", "data", "trackers"},
     "evaluation": {"errors", "files", "geometry", "data", "fitting.vertices"},
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "machine": set(),
