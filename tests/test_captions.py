@@ -56,7 +56,8 @@ def render(name, config, kind="efficiency", changes=None):
     params = {"interval": config["evaluation"]["interval"], "reference": config["evaluation"]["reference"]}
     if KINDS.get(name) == "collisions":
         params |= {"about": about_set("pileup-2", config), "row": "heptv2 (demo)", "kmeans": 3}
-        params |= {"tiling": "500, 2000", "pileups": "5, 20", **(changes or {})}
+        params |= {"tiling": "500, 2000", "pileups": "5, 20", "title": "Sectors", "quoted": True}
+        params |= changes or {}
     elif name in KINDS:
         params["about"] = about(KINDS[name], config)
     wildcards = SimpleNamespace(kind=kind, sample="pileup-2")
@@ -231,9 +232,7 @@ def test_tables_of_low_pile_up_say_what_ran_beside_them():
 
 def test_ablation_caption_quotes_only_where_something_is_quoted():
     config = complete(collisions=SET)
-    texts = {
-        quoted: render("ablation", config, changes={"title": "Sectors", "quoted": quoted}) for quoted in (True, False)
-    }
+    texts = {quoted: render("ablation", config, changes={"quoted": quoted}) for quoted in (True, False)}
     for text in texts.values():
         assert text.startswith("Sectors: rows") and "4 test events of the sample pileup-2" in text
     assert "quoted from the study of blocks" in texts[True] and "quoted" not in texts[False]

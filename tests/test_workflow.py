@@ -213,7 +213,7 @@ def test_table_of_the_steps_after_the_network(smoke):
 def test_figures_of_scaling_and_of_dm_against_time(smoke):
     results = smoke / "results/smoke"
     study = pd.read_csv(results / "tracks/pileup-2/heptv2-scaling.csv")
-    assert study[["protocol", "n_hits"]].values.tolist()[:2] == [["tiled", 200], ["tiled", 500]]
+    assert study[["protocol", "n_hits"]].to_numpy().tolist()[:2] == [["tiled", 200], ["tiled", 500]]
     assert study["pileup"].tolist()[2:] == [10.0] and (study["status"] == "ok").all()
     assert (study["row"] == "heptv2 (smoke test)").all() and study["dm/den"].iloc[2] > 0
     table = pd.read_csv(results / "figures/scaling_pileup-2.csv")
