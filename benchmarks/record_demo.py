@@ -1,30 +1,23 @@
-"""Keep what a demo measured of EncReg and its relatives: scores beside floor and ceiling, losses, time.
+"""Keep what a demo measured of its trained trackers: scores beside floor and ceiling, HEPTv2, losses, time.
 
     python benchmarks/record_demo.py results/demo --seconds 650 [--note TEXT] [--out FILE]
 
 results/demo is the folder of a finished ``make demo`` in a fresh clone; ``--seconds`` what it took after the
 installation. Everything else is read from its tables, histories and facts, and the commit is that of the clone. A
-demo of another configuration than the clone's is refused. docs/trackformers.md shows the record, tests/test_readme.py
-holds it to what the demo has to reach.
+demo of another configuration than the clone's is refused. docs/trackformers.md and docs/heptv2.md show the record,
+tests/test_readme.py holds it to what the demo has to reach.
 """
 
 import argparse
-import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+from record_collisions import collision_rows, git, rows_of, trainings
 
 RESULT = Path(__file__).resolve().parent / "results" / "trackformers.json"
 SCORE = "trackml_score/event_mean"
-
-
-def rows_of(path):
-    """Rows of a csv table as dictionaries."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def scores(folder):
@@ -48,29 +41,15 @@ def score_row(row, name, above):
     return {**place, "score": value, "error": high - value, "above_floor": above}
 
 
-def trainings(folder):
-    """Each training: steps, seconds and the validation loss after each validation."""
-    for path in sorted(folder.glob("models/*/*-facts.json")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        history = rows_of(path.with_name(path.name.replace("-facts.json", "-history.csv")))
-        losses = [round(float(row["val_total"]), 5) for row in history]
-        kept = {name: facts[name] for name in ("model", "set", "label", "steps", "seconds", "parameters")}
-        yield {**kept, "validation_losses": losses}, facts
-
-
-def git(folder, *command):
-    """Output of git in a folder."""
-    return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=True).stdout.strip()
-
-
 def check_configuration(folder):
-    """Exit unless the models and rows of the run are those of the configuration of its clone."""
+    """Exit unless models and rows of the run are those of the configuration of its clone. Returns that of the run."""
     done = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     given = yaml.safe_load((Path(git(folder, "rev-parse", "--show-toplevel")) / "config/config.yaml").read_text())
-    for block, key in (("subevents", "trackers"), ("models", None)):
+    for block, key in (("subevents", "trackers"), ("collisions", "trackers"), ("models", None)):
         names = [set(config[block][key] if key else config[block]) for config in (done, given)]
         if names[0] != names[1]:
             sys.exit(f"{folder}: {block} {sorted(names[0])}, expected {sorted(names[1])}; run make demo again")
+    return done
 
 
 def main():
@@ -82,7 +61,7 @@ def main():
     args = parser.parse_args()
     trained = list(trainings(args.folder))
     facts = trained[0][1]
-    check_configuration(args.folder)
+    config = check_configuration(args.folder)
     record = {
         "command": "make demo",
         "commit": git(args.folder, "describe", "--always", "--dirty"),
@@ -94,6 +73,7 @@ def main():
         "data": "simulated parents of 60 pile-up without noise; score: mean over test sub-events, standard error",
         "trainings": [training for training, _ in trained],
         "scores": list(scores(args.folder)),
+        "collisions": {name: collision_rows(args.folder, name) for name in config["collisions"]["sets"]},
     }
     args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(args.out)

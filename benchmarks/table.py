@@ -1,4 +1,4 @@
-"""Print the tables of README, docs/helix-finder.md and docs/trackformers.md from benchmarks/results; tests compare.
+"""Print the tables of README and of docs from benchmarks/results; tests compare.
 
 Run: python benchmarks/table.py
 """
@@ -121,5 +121,40 @@ def trackformers_table():
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def collision_table(rows, trainings):
+    """Rows of whole events as Markdown, best efficiency first.
+
+    rows: of a record; trainings: of the same, for the steps behind a row with a label
+    """
+    head = ("row", "DM efficiency [%]", "perfect [%]", "purity fakes [%]", "all candidates [%]")
+    lines = [head, ("---", *["---:"] * 4)]
+    for row in sorted(rows, key=lambda row: -row["dm"][0]):
+        cells = (row[name] and "{:.1f} (-{:.1f} +{:.1f})".format(*percent(row[name])) for name in ("dm", "perfect"))
+        fakes = (row[name] and f"{100 * row[name][0]:.1f}" for name in ("fake_rate", "fake_all"))
+        lines.append((row["row"], *(cell or "-" for cell in (*cells, *fakes))))
+    events = rows[0]["events"]
+    times = "; ".join(f"{t['model']} {t['steps']:,} steps in {t['seconds']:.0f} s" for t in trainings)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{events} test events; trainings: {times}."
+
+
+def percent(found):
+    """Value, and how far low and high lie from it, in percent."""
+    value, low, high = found
+    return 100 * value, 100 * (value - low), 100 * (high - value)
+
+
+def demo_hept_table():
+    """HEPTv2 in the demo, for docs/heptv2.md."""
+    record = read("trackformers")
+    trainings = [t for t in record["trainings"] if t["set"] in record["collisions"]]
+    return collision_table(record["collisions"]["pileup-2"], trainings)
+
+
+def cpu_hept_table():
+    """HEPTv2 after the longer CPU configuration, for docs/heptv2.md."""
+    record = read("heptv2_cpu")
+    return collision_table(record["rows"], record["trainings"])
+
+
 if __name__ == "__main__":
-    print(table(), finder_table(), trackformers_table(), sep="\n\n")
+    print(table(), finder_table(), trackformers_table(), demo_hept_table(), cpu_hept_table(), sep="\n\n")

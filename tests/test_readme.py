@@ -4,6 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 SETS = ("10-50", "50-100", "200-500")
@@ -59,6 +60,33 @@ def test_the_table_of_the_trackformers_is_that_of_the_record():
     assert page.partition("<!-- demo -->\n")[2].partition("\n<!-- /demo -->")[0] == tables().trackformers_table()
 
 
+@pytest.mark.parametrize("name", ["demo", "cpu"])
+def test_the_tables_of_heptv2_are_those_of_the_records(name):
+    page = (ROOT / "docs/heptv2.md").read_text(encoding="utf-8")
+    expected = getattr(tables(), f"{name}_hept_table")()
+    assert page.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0] == expected
+
+
+def test_heptv2_of_the_demo_is_above_the_clusterers():
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    rows = {row["row"]: row for row in tables().read("trackformers")["collisions"]["pileup-2"]}
+    assert {name.partition(" (")[0] for name in rows} == set(config["collisions"]["trackers"])
+    trained = [row for name, row in rows.items() if name in ("heptv2 (demo)", "heptv2_clean (demo)")]
+    assert len(trained) == 2 and all(row["events"] >= 40 for row in rows.values())
+    for row in trained:
+        assert row["dm"][0] > max(rows["dbscan"]["dm"][0], rows["hdbscan"]["dm"][0])
+
+
+def test_heptv2_of_the_cpu_configuration_reaches_its_target():
+    record = tables().read("heptv2_cpu")
+    config = yaml.safe_load((ROOT / "config/cpu.yaml").read_text(encoding="utf-8"))
+    steps = {training["model"]: training["steps"] for training in record["trainings"]}
+    assert steps["heptv2"] == config["models"]["heptv2"]["training"]["steps"]
+    rows = {row["row"].partition(" (")[0]: row for row in record["rows"]}
+    assert set(rows) <= set(config["collisions"]["trackers"]) and rows["heptv2_clean"]["events"] == 40
+    assert rows["heptv2_clean"]["dm"][0] >= 0.94 and rows["heptv2_clean"]["fake_rate"][0] <= 0.02
+
+
 def test_the_record_of_the_demo_reaches_what_a_demo_has_to():
     record = tables().read("trackformers")
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
@@ -71,9 +99,9 @@ def test_the_record_of_the_demo_reaches_what_a_demo_has_to():
         override = model.get("overrides", {}).get(training["set"], {}).get("training", {})
         assert training["steps"] == {**model["training"], **override}["steps"]
     trained = [training for training in record["trainings"] if len(training["validation_losses"]) > 1]
-    assert {training["model"] for training in trained} == {"encreg", "enccla", "contrastive"}
+    assert {training["model"] for training in trained} == {"encreg", "enccla", "contrastive", "heptv2"}
     for training in trained:
-        assert training["seconds"] <= 180 and training["label"] == "demo"
+        assert training["seconds"] <= (240 if training["model"] == "heptv2" else 180) and training["label"] == "demo"
         assert training["validation_losses"][-1] < training["validation_losses"][0]
     encreg = [row for row in record["scores"] if row["set"] == "10-50" and row["row"].startswith("encreg")]
     assert max(row["above_floor"] for row in encreg if row["above_floor"] is not None) >= 0.02
