@@ -5,10 +5,10 @@ softmax over all these hits together, a hit in n of the blocks counting n times.
 combination and its gradient as in ring attention (arXiv:2310.01889). Differs from it in: padding is in no block, and
 the last block is as short as the hits leave it.
 
-On a CPU the fused kernel of torch computes blocks and nothing is compiled. Its backward pass needs of an order only
-the probabilities, exp(logit - LSE), and the product of output and its gradient; with LSE and output of all orders
-together it gives their exact share of the gradients. Everything is moved by permutations and their inverses, so no
-sum depends on the order of threads. Other devices: ``block_flex``.
+On a CPU ``simd_attention`` computes the blocks, and torch's fused kernel those it does not take. The backward pass of
+the latter needs of an order only the probabilities, exp(logit - LSE), and the product of output and its gradient; with
+LSE and output of all orders together it gives their exact share of the gradients. Everything is moved by permutations
+and their inverses, so no sum depends on the order of threads. Other devices: ``block_flex``.
 """
 
 import torch
@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from trackbench.trackers.layers.block_flex import flex_blocks, flex_with_lse
 from trackbench.trackers.layers.block_plan import BlockPlan
+from trackbench.trackers.layers.simd_attention import attend, is_supported
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -124,11 +125,14 @@ def _blocks_of(rows: Tensor, plan: BlockPlan, scale: float) -> Tensor:
     width = rows.shape[1] // 3
     out = plan.empty(width + 1, torch.promote_types(rows.dtype, torch.float32))
     for places, blocks in plan.chunks():
-        taken = rows.index_select(0, plan.rows[places]).unflatten(0, blocks)[:, None]
-        found, norm = _flash(*taken.split(width, dim=-1), attn_mask=None, scale=scale)
+        taken = rows.index_select(0, plan.rows[places]).unflatten(0, blocks).split(width, dim=-1)
+        if is_supported(rows, width):
+            found, norm = attend(*taken, scale)
+        else:
+            found, norm = _flash(*(part[:, None] for part in taken), attn_mask=None, scale=scale)
         target = out[places].unflatten(0, blocks)
-        target[..., :width].copy_(found[:, 0])
-        target[..., width].copy_(norm[:, 0])
+        target[..., :width].copy_(found.view_as(taken[0]))
+        target[..., width].copy_(norm.view(blocks))
     return plan.placed(out)
 
 
