@@ -41,7 +41,8 @@ class BlockPlan:
     def _turn(cls, rows: Tensor, lengths: list[int], block: int) -> "BlockPlan":
         n_events, rounds, heads, size = rows.shape
         n_rows = n_events * heads * size
-        rows = rows + torch.arange(rounds)[:, None, None] * n_rows  # a number of its own for each row in each round
+        if rounds > 1:  # a number of its own for each row in each round
+            rows = rows + torch.arange(rounds)[:, None, None] * n_rows
         pieces: dict[int, list[Tensor]] = {}
         for event, n in enumerate(lengths):
             whole = n - n % block
@@ -52,7 +53,8 @@ class BlockPlan:
         runs = tuple((sum(map(len, found)) // hits, hits) for hits, found in pieces.items())
         taken = torch.cat([part for found in pieces.values() for part in found] or [rows.new_zeros(0)])
         inverse = torch.full((rounds * n_rows,), len(taken)).scatter_(0, taken, torch.arange(len(taken)))
-        return cls(taken % max(n_rows, 1), inverse.view(rounds, n_rows), runs, len(taken) < rounds * n_rows)
+        own = taken if rounds == 1 else taken % max(n_rows, 1)
+        return cls(own, inverse.view(rounds, n_rows), runs, len(taken) < rounds * n_rows)
 
     def chunks(self) -> Iterator[tuple[slice, tuple[int, int]]]:
         """Yield places and (number of blocks, hits of a block) of blocks to compute at once."""

@@ -5,6 +5,7 @@ weights without any effect on the output are left out.
 """
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from trackbench.trackers.layers.network import full_precision
 from trackbench.trackers.layers.serialization import Serialization
 
 EPSILON = 1e-6  # of all RMS norms
+_PART = 512  # hits of ``in_parts``
 
 
 class Encoded(NamedTuple):
@@ -131,12 +133,19 @@ class HeptLayer(nn.Module):
             padding last; lengths: (B,) int64
         Returns (B, S, width).
         """
-        y = self.norm1(x + self.position(positions))
-        parts = (self.query, self.key, self.value)
-        q, k, v = (part(y).unflatten(-1, (self.heads, -1)) for part in parts)  # (B, S, heads, d)
-        q, k, v = (part.transpose(1, 2) for part in (self.query_norm(q), self.key_norm(k), v))
+        q, k, v = (part.transpose(1, 2) for part in in_parts(self._compared, x, positions))  # (B, heads, S, d)
         found = block_attention(q, k, v, orders, lengths, self.block, q.shape[-1] ** -0.5)
-        x = x + self.out(found.transpose(1, 2).flatten(2))
+        return in_parts(self._passed_on, x, found.transpose(1, 2))
+
+    def _compared(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (B, S, heads, d)."""
+        y = self.norm1(x + self.position(positions))
+        q, k, v = (part(y).unflatten(-1, (self.heads, -1)) for part in (self.query, self.key, self.value))
+        return self.query_norm(q), self.key_norm(k), v
+
+    def _passed_on(self, x: Tensor, found: Tensor) -> Tensor:
+        """What follows the attention. x: (B, S, width); found: (B, S, heads, d)."""
+        x = x + self.out(found.flatten(2))
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -166,14 +175,36 @@ class HeptEncoder(nn.Module):
 
     def encode(self, features: Tensor, positions: Tensor, lengths: Tensor, orders: Tensor) -> Encoded:
         """Encode hits along given orders. Fixed shapes give fixed work: this is what ``hept_compiled`` compiles."""
-        with full_precision(features):
-            x = self.input(features)
-        x = self.input_out(F.silu(x))
+        x = in_parts(self._start, features)
         for layer, order in zip(self.layers, orders, strict=True):
             x = layer(x, positions, order, lengths)
+        return Encoded(*in_parts(self._heads, x))
+
+    def _start(self, features: Tensor) -> Tensor:
+        with full_precision(features):
+            x = self.input(features)
+        return self.input_out(F.silu(x))
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hits = self.norm(x)
         classifier, embedding = self.classifier(hits).squeeze(-1).float(), self.embedding(x).float()
-        return Encoded(hits, classifier, F.normalize(embedding, dim=-1))
+        return hits, classifier, F.normalize(embedding, dim=-1)
+
+
+def in_parts(function: Callable, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Apply a function of single hits, part by part on a CPU: what it makes on the way then stays in the cache.
+
+    function: from tensors (B, s, ...) to one or several of the same kind; tensors: (B, S, ...). Without gradients only:
+    with them everything is kept anyway.
+    """
+    whole = tensors[0].device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if whole or tensors[0].shape[1] <= _PART:
+        return function(*tensors)
+    parts = zip(*(tensor.split(_PART, dim=1) for tensor in tensors), strict=True)
+    found = [function(*part) for part in parts]
+    if isinstance(found[0], Tensor):
+        return torch.cat(found, dim=1)
+    return tuple(torch.cat(part, dim=1) for part in zip(*found, strict=True))
 
 
 def _embedding_head(config: HeptConfig) -> nn.Sequential:
