@@ -94,6 +94,16 @@ def test_fused_is_explicit(chunk, cut):
         assert 0 < np.mean(found[0] >= 0) < 1
 
 
+@pytest.mark.parametrize("cut", [-5.4, -1e30, -np.inf])
+def test_hits_of_a_window_without_queries_stay_unassigned(cut):
+    decoded = random_decoded(lengths=(30,))
+    decoded.valid[1] = False
+    (found,) = assign(decoded, (30,), cut)
+    without = decoded.places[1][decoded.places[1] >= 0].numpy()
+    assert len(without) == 15 and (found[without] == -1).all()
+    assert (np.delete(found, without) >= 0).all()
+
+
 def test_scores_are_those_of_the_formula_and_chunks_change_nothing():
     decoded = random_decoded(seed=3)
     score, query = best_queries(decoded, 3)

@@ -193,7 +193,9 @@ def test_stages(hits):
     ("settings", "message"),
     [
         ({"method": "best"}, "method: value 'best', expected one of masks, seeds, dbscan"),
-        ({"cut": 0.1}, "cut: value 0.1, expected <= 0"),
+        ({"cut": 0.1}, "cut: value 0.1, expected a number <= 0"),
+        ({"cut": -np.inf}, "cut: value -inf, expected a number <= 0"),
+        ({"cut": np.nan}, "cut: value nan, expected a number <= 0"),
         ({"eps": 2.0}, r"eps: value 2.0, expected in \(0, 2\)"),
         ({"eta_max": 0.0}, "eta_max: value 0.0, expected > 0"),
         ({"kmeans": -1}, "kmeans: value -1, expected >= 0"),

@@ -11,32 +11,28 @@ from typing import ClassVar
 import numpy as np
 
 from trackbench.data.hits import Hits
-from trackbench.geometry.coordinates import pseudorapidity
 from trackbench.trackers.base import Timer
-from trackbench.trackers.layers.learned import CheckpointConfig, NetworkTracker
+from trackbench.trackers.layers.hept_tracker import HeptTracker, HeptTrackerConfig
 
 
 @dataclass(frozen=True)
-class Config(CheckpointConfig):
-    """Options of HEPT, besides those of ``CheckpointConfig``.
+class Config(HeptTrackerConfig):
+    """Options of HEPT, besides those of ``HeptTrackerConfig``.
 
     eps: Euclidean distance of neighbours in the output, > 0
     min_samples: hits within eps, the hit itself included, that make it a core hit, >= 1; 1 joins whatever is linked
-    eta_max: hits with a larger |eta| are not seen and stay unassigned, > 0
     """
 
     eps: float = 0.5
     min_samples: int = 1
-    eta_max: float = 4.0
 
     def __post_init__(self):
         super().__post_init__()
         self.require("eps", bool(0 < self.eps < np.inf), "a number > 0")
         self.require("min_samples", self.min_samples >= 1, ">= 1")
-        self.require("eta_max", self.eta_max > 0, "> 0")
 
 
-class Tracker(NetworkTracker):
+class Tracker(HeptTracker):
     """DBSCAN of the points a network gives to the hits; a hit alone is a candidate no metric counts."""
 
     kinds: ClassVar = ("hept",)
@@ -44,15 +40,9 @@ class Tracker(NetworkTracker):
         "eps": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.85)
     }
 
-    @property
-    def needs_features(self) -> bool:
-        """Whether the network was trained with features of cells."""
-        return self.network.config.inputs == "published"
-
     def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray:
         """Find tracks among the hits with |eta| <= ``eta_max``. Returns (n,) int64."""
-        seen = np.flatnonzero(np.abs(pseudorapidity(hits.xyz)) <= self.config.eta_max)
-        labels = np.full(len(hits), -1, dtype=np.int64)
+        seen, labels = self.seen(hits), self.unassigned(hits)
         if seen.size:
             points = self.points(hits.take(seen), timer)
             with timer.stage("clustering"):

@@ -13,10 +13,9 @@ import numpy as np
 from trackbench.data.hits import Hits
 from trackbench.data.tracks import Tracks
 from trackbench.errors import ConfigError, describe
-from trackbench.geometry.coordinates import pseudorapidity
 from trackbench.trackers.base import Timer
 from trackbench.trackers.layers.hept_buckets import bucket
-from trackbench.trackers.layers.learned import CheckpointConfig, NetworkTracker
+from trackbench.trackers.layers.hept_tracker import HeptTracker, HeptTrackerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,14 +30,13 @@ _MIN_SIZE, _MIN_SAMPLES = 3, 2  # hits of a cluster and of a core point (dbscan)
 
 
 @dataclass(frozen=True)
-class Config(CheckpointConfig):
-    """Options of HEPTv2, besides those of ``CheckpointConfig``.
+class Config(HeptTrackerConfig):
+    """Options of HEPTv2, besides those of ``HeptTrackerConfig``.
 
     method: "masks" = hits go to the query with the best mask; "seeds" = to the most similar seed, without the decoder;
         "dbscan" = clusters of the embedding by cosine distance
-    cut: score below which a hit stays unassigned, <= 0 (masks, seeds)
+    cut: score below which a hit stays unassigned, a finite number <= 0 (masks, seeds)
     eps: cosine distance of neighbours (dbscan), in (0, 2)
-    eta_max: hits with a larger |eta| are not seen and stay unassigned, > 0
     merge: candidates of one or two hits join what they resemble in the embedding
     kmeans: turns of spherical k-means in the embedding after that, >= 0
     clean_up: fit the candidates, drop outliers, pick up hits, join fragments, share out hits; gives track parameters
@@ -50,7 +48,6 @@ class Config(CheckpointConfig):
     method: str = "masks"
     cut: float = -5.4
     eps: float = 0.125
-    eta_max: float = 4.0
     merge: bool = True
     kmeans: int = 0
     clean_up: bool = False
@@ -60,9 +57,8 @@ class Config(CheckpointConfig):
     def __post_init__(self):
         super().__post_init__()
         self.require("method", self.method in METHODS, "one of " + ", ".join(METHODS))
-        self.require("cut", self.cut <= 0, "<= 0")
+        self.require("cut", -np.inf < self.cut <= 0, "a number <= 0")
         self.require("eps", 0 < self.eps < 2, "in (0, 2)")
-        self.require("eta_max", self.eta_max > 0, "> 0")
         self.require("kmeans", self.kmeans >= 0, ">= 0")
         self.require("precision", self.precision in PRECISIONS, "one of " + ", ".join(PRECISIONS))
 
@@ -77,7 +73,7 @@ class Assigned(NamedTuple):
     embedding: "Tensor"
 
 
-class Tracker(NetworkTracker):
+class Tracker(HeptTracker):
     """Tracks from the masks of queries."""
 
     kinds: ClassVar = ("heptv2",)
@@ -109,16 +105,10 @@ class Tracker(NetworkTracker):
 
         return CompiledHept(self.network)
 
-    @property
-    def needs_features(self) -> bool:
-        """Whether the network was trained with features of cells."""
-        return self.network.config.inputs == "published"
-
     def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray | Tracks:
         """Find tracks among the hits with |eta| <= ``eta_max``. Returns (n,) int64, or fitted ``Tracks``."""
-        seen = self.seen(hits)
+        seen, labels = self.seen(hits), self.unassigned(hits)
         inside = hits.take(seen)
-        labels = np.full(len(hits), -1, dtype=np.int64)
         if seen.size:
             assigned = self.assign(inside, timer)
             with timer.stage("postprocess"):
@@ -131,10 +121,6 @@ class Tracker(NetworkTracker):
             cleaned = clean_up(inside, labels[seen])
         labels[seen] = cleaned.labels
         return Tracks(labels, cleaned.parameters)
-
-    def seen(self, hits: Hits) -> np.ndarray:
-        """Positions of the hits the network may see."""
-        return np.flatnonzero(np.abs(pseudorapidity(hits.xyz)) <= self.config.eta_max)
 
     def assign(self, hits: Hits, timer: Timer) -> Assigned:
         """Apply the network and give hits to candidates by ``method``.

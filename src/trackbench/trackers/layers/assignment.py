@@ -25,7 +25,7 @@ def assign(decoded: Decoded, n_hits: tuple[int, ...], cut: float, chunk: int = C
 
     decoded: of a network, for a batch of events
     n_hits: real hits of each event of the batch
-    cut: a hit with a lower score stays unassigned
+    cut: a hit with a lower score stays unassigned, and so does one in a window without queries
     chunk: queries whose logits exist at once; changes memory only
     Returns per event (n,) int64: window of the event * M + query, -1 = unassigned; M queries a window. Of equal scores
     the first query wins.
@@ -35,7 +35,7 @@ def assign(decoded: Decoded, n_hits: tuple[int, ...], cut: float, chunk: int = C
     smallest label. Cost O(M T D) for T hits of width D in each window, O(chunk T) memory.
     """
     score, query = best_queries(decoded, chunk)
-    query = torch.where(score >= cut, query, -1).cpu().numpy()
+    query = torch.where((score >= cut) & (score > -torch.inf), query, -1).cpu().numpy()
     places, event = decoded.places.cpu().numpy(), decoded.event.cpu().numpy()
     labels = []
     for number, n in enumerate(n_hits):
