@@ -17,6 +17,7 @@ from trackbench.learning_config import (
     n_gpus,
     rows_of_set,
     set_range,
+    training_threads,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,6 +161,29 @@ def test_jobs_of_a_model_for_cuda_ask_for_a_gpu():
     assert len(trained) == 18 and all(n_gpus(complete, *pair) == 1 for pair in trained)
     for rules in ("train", "subevents", "trackformers"):
         assert "gpu=" in (ROOT / f"workflow/rules/{rules}.smk").read_text()
+
+
+def test_sectors_are_matched_side_by_side_where_a_gpu_trains():
+    paper = check_config(yaml.safe_load((ROOT / "config/paper.yaml").read_text()), SCHEMA)
+    assert training_threads(paper, "heptv2", "trackml") == training_threads(paper, "heptv2_seeded", "trackml") == 3
+    assert training_threads(paper, "hept", "trackml") == training_threads(paper, "encreg", "10-50") == 1
+    model = paper["models"]["heptv2"]
+    model["network"] = {"sectors": 2, "overlap": True}
+    assert training_threads(paper, "heptv2", "trackml") == 4
+    for change in ({"queries": "none"}, {"sectors": 1}):
+        model["network"] = {"sectors": 2} | change
+        assert training_threads(paper, "heptv2", "trackml") == 1
+    model["network"] = {}
+    model["training"]["device"] = "auto"
+    assert training_threads(paper, "heptv2", "trackml") == 1  # weights that depend on no number of cores
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "cpu", "ablation"])
+def test_trainings_on_a_cpu_keep_one_thread(name):
+    given = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    config = check_config(given, SCHEMA)
+    trained = [(model, on) for model, entry in config["models"].items() for on in entry["sets"]]
+    assert trained and {training_threads(config, *pair) for pair in trained} == {1}
 
 
 def test_rows_can_have_settings_for_one_set():

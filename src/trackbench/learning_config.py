@@ -84,6 +84,19 @@ def n_gpus(config: Mapping, model: str | None, set_name: str) -> int:
     return int(bool(model) and model_settings(config, model, set_name)["training"].get("device") == "cuda")
 
 
+def training_threads(config: Mapping, model: str, set_name: str) -> int:
+    """CPU threads of a training: one per window of a decoder on a GPU, whose tracks are matched there side by side.
+
+    Otherwise 1: on a CPU the last bits of the weights must not depend on how many cores there are.
+    """
+    if config["models"][model]["task"] != "heptv2" or not n_gpus(config, model, set_name):
+        return 1
+    from trackbench.trackers.layers.hept_config import HeptConfig
+
+    network = HeptConfig(**model_settings(config, model, set_name)["network"])
+    return network.sectors * (1 + network.overlap) if network.queries != "none" and network.sectors > 1 else 1
+
+
 def class_bins(config: Mapping) -> list[tuple[int, int, int]]:
     """Numbers of bins (n_phi, n_theta, n_p) of every classifier that is trained."""
     from trackbench.training.config import LossConfig

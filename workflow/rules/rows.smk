@@ -16,6 +16,7 @@ from trackbench.learning_config import (
     rows_of_set,
     set_range,
     sets_with_weights,
+    training_threads,
 )
 from trackbench.training.config import TrainingConfig
 

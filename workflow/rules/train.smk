@@ -23,7 +23,7 @@ rule train:
         set="|".join(TRAINED_SETS or ["none"]),
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: lambda wildcards: training_threads(config, wildcards.model, wildcards.set)
     resources:
         gpu=lambda wildcards: gpus(wildcards.model, wildcards.set),
         mem_mb=8000,
