@@ -97,8 +97,8 @@ def test_registers_of_other_processors(monkeypatch):
     plain = binding.get_host_cpu_features()
     plain.update({name: False for name in plain if name.startswith("avx512")})
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: plain)
-    kernel = simd_attention._kernel.__wrapped__(16)
-    monkeypatch.setattr(simd_attention, "_kernel", lambda width: kernel)
+    kernels = simd_attention._kernels.__wrapped__(16)
+    monkeypatch.setattr(simd_attention, "_kernels", lambda width: kernels)
     tensors = vectors(2, 21, 90, 16)
     require_close(attend(*tensors, 0.25), slow(*tensors, 0.25))
 

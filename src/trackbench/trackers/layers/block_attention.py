@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from trackbench.trackers.layers.block_flex import flex_blocks, flex_with_lse
 from trackbench.trackers.layers.block_plan import BlockPlan
-from trackbench.trackers.layers.simd_attention import attend, is_supported
+from trackbench.trackers.layers.simd_attention import attend_in_blocks, is_supported
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -93,13 +93,12 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, turns: tuple[BlockPlan, ...], scale: float) -> Tensor:
         rows = torch.cat((q, k, v), dim=-1).view(-1, 3 * q.shape[-1])
-        out = lse = None
-        for plan in turns:
-            found = _blocks_of(rows, plan, scale)
-            if out is not None:
-                found = torch.cat((torch.cat((out, lse), dim=1)[None], found))
-            out, lse = _united(found)
-        out = out.to(q.dtype)
+        if is_supported(rows, q.shape[-1]):
+            blocks = [plan.rows[places].view(shape) for plan in turns for places, shape in plan.chunks()]
+            out, lse = attend_in_blocks(rows, blocks, scale)
+            lse = lse[:, None]
+        else:
+            out, lse = _fused(rows, turns, scale)
         ctx.save_for_backward(rows, out, lse)
         ctx.turns, ctx.scale, ctx.shape = turns, scale, q.shape
         return out.view(q.shape)
@@ -117,22 +116,27 @@ class _Blocks(torch.autograd.Function):
         return *(part.view(ctx.shape).to(rows.dtype) for part in total.split(width, dim=1)), None, None
 
 
-def _blocks_of(rows: Tensor, plan: BlockPlan, scale: float) -> Tensor:
-    """Output and, last, LSE of each row in each round of a turn, (rounds, n, d + 1).
+def _fused(rows: Tensor, turns: tuple[BlockPlan, ...], scale: float) -> tuple[Tensor, Tensor]:
+    """Output (n, d) and LSE (n, 1) by torch's fused kernel. rows: (n, 3 d), q, k, v of each hit and head."""
+    out = lse = None
+    for plan in turns:
+        found = _fused_turn(rows, plan, scale)
+        if out is not None:
+            found = torch.cat((torch.cat((out, lse), dim=1)[None], found))
+        out, lse = _united(found)
+    return out.to(rows.dtype), lse
 
-    rows: (n, 3 d), q, k, v of each hit and head
-    """
+
+def _fused_turn(rows: Tensor, plan: BlockPlan, scale: float) -> Tensor:
+    """Output and, last, LSE of each row in each round of a turn, (rounds, n, d + 1)."""
     width = rows.shape[1] // 3
     out = plan.empty(width + 1, torch.promote_types(rows.dtype, torch.float32))
     for places, blocks in plan.chunks():
-        taken = rows.index_select(0, plan.rows[places]).unflatten(0, blocks).split(width, dim=-1)
-        if is_supported(rows, width):
-            found, norm = attend(*taken, scale)
-        else:
-            found, norm = _flash(*(part[:, None] for part in taken), attn_mask=None, scale=scale)
+        taken = rows.index_select(0, plan.rows[places]).unflatten(0, blocks)[:, None]
+        found, norm = _flash(*taken.split(width, dim=-1), attn_mask=None, scale=scale)
         target = out[places].unflatten(0, blocks)
-        target[..., :width].copy_(found.view_as(taken[0]))
-        target[..., width].copy_(norm.view(blocks))
+        target[..., :width].copy_(found[:, 0])
+        target[..., width].copy_(norm[:, 0])
     return plan.placed(out)
 
 

@@ -11,10 +11,10 @@ Source of the running maximum: FlashAttention (arXiv:2205.14135). The exponentia
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ LARGEST_WIDTH = 32  # beyond it the outputs do not fit into registers
 _TILE = 64  # keys whose logits exist at once
 _DEGREE = 5  # of the polynomial for e^f, |f| <= ln(2) / 2: right to 1e-7, about the last bit of float32
 _LOWEST = -87.0  # e^-87 is above the smallest normal number, 2^-126
+_NOTHING = -3e38  # largest logit of no key
 _MAGIC = 1.5 * 2.0**23  # added to a small number, leaves the nearest whole one in the last bits
 _WORTH_A_THREAD = 2**21  # pairs of query and key, about 2 ms
 
@@ -35,7 +36,7 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 
 
 def is_supported(vectors: Tensor, width: int) -> bool:
-    """Whether ``attend`` takes such vectors: float32 on a CPU, of at most ``LARGEST_WIDTH`` numbers."""
+    """Whether the functions here take such vectors: float32 on a CPU, of at most ``LARGEST_WIDTH`` numbers."""
     return vectors.device.type == "cpu" and vectors.dtype == torch.float32 and width <= LARGEST_WIDTH
 
 
@@ -55,16 +56,59 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tenso
     Returns output (B, Q, d) and LSE (B, Q). No gradient. Cost O(B Q K d), with the threads of torch where it pays.
     """
     q, k, v = (part if part.stride(-1) == 1 else part.contiguous() for part in (q, k, v))
-    out, norms = torch.empty(q.shape), torch.empty(2, *q.shape[:2])
-    sets, pairs = len(q), q.shape[1] * k.shape[1]
-    threads = max(min(torch.get_num_threads(), sets, sets * pairs // _WORTH_A_THREAD), 1)
-    call = functools.partial(_call, (q, k, v, out, norms[0], norms[1]), scale)
+    (sets, n_q, width), n_k = q.shape, k.shape[1]
+    state = torch.empty(sets, n_q, width + 2)
+    steps = [step for part in (q, k, v) for step in part.stride()[:2]]
+    function = _kernels(width).dense
+
+    def call(first: int, last: int) -> None:
+        starts = (part[first:].data_ptr() for part in (q, k, v, state))
+        function(*starts, last - first, n_q, n_k, *steps, scale)
+
+    _in_threads(call, sets, n_q * n_k)
+    return _finished(state)
+
+
+def attend_in_blocks(rows: Tensor, blocks: Sequence[Tensor], scale: float) -> tuple[Tensor, Tensor]:
+    """Softmax attention of each row to the rows of all its blocks together.
+
+    rows: (n, 3 d), query, key and value, contiguous, see ``is_supported``
+    blocks: (count, size) int64 each, contiguous: rows of blocks of one size. A row is in no block twice, and in one
+        such tensor once or, if that is small enough for one thread, several times.
+    scale: factor of the logits
+    Returns output (n, d), 0 for a row in no block, and LSE (n,), without meaning for it. No gradient.
+    """
+    width = rows.shape[1] // 3
+    state = torch.zeros(len(rows), width + 2)
+    state[:, width] = _NOTHING
+    function = _kernels(width).blocks
+    for part in blocks:
+        size = part.shape[1]
+
+        def call(first: int, last: int, part: Tensor = part, size: int = size) -> None:
+            packed = torch.empty(size, 2 * width)
+            starts = (tensor.data_ptr() for tensor in (rows, state, part[first:], packed))
+            function(*starts, last - first, size, scale)
+
+        _in_threads(call, len(part), size**2)
+    return _finished(state)
+
+
+def _finished(state: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and LSE. state: (..., d + 2), sums of p times value, largest logit, sum of p = exp(logit - largest)."""
+    sums, peak, total = state.split((state.shape[-1] - 2, 1, 1), dim=-1)
+    total = total.clamp(min=1.0)  # the largest logit has p = 1
+    return sums / total, total.log().add_(peak).squeeze(-1)
+
+
+def _in_threads(call: Callable[[int, int], None], count: int, pairs: int) -> None:
+    """Do the pieces of work 0 to ``count`` - 1 of so many pairs each, in the threads of torch if that pays."""
+    threads = max(min(torch.get_num_threads(), count, count * pairs // _WORTH_A_THREAD), 1)
     if threads == 1:
-        call(0, sets)
-    else:
-        cuts = [number * sets // threads for number in range(threads + 1)]
-        list(_pool(threads).map(call, cuts, cuts[1:]))
-    return out, norms[0].add_(norms[1].log_())
+        call(0, count)
+        return
+    cuts = [number * count // threads for number in range(threads + 1)]
+    list(_pool(threads).map(call, cuts, cuts[1:]))
 
 
 class _Attention(torch.autograd.Function):
@@ -85,22 +129,22 @@ class _Attention(torch.autograd.Function):
         return tuple(part[0] for part in parts)
 
 
-def _call(tensors: tuple[Tensor, ...], scale: float, first: int, last: int) -> None:
-    """Compute the sets from ``first`` to before ``last``. Python's lock is free meanwhile."""
-    q, k, *_ = tensors
-    starts = [part[first:].data_ptr() if last > first else 0 for part in tensors]
-    steps = [step for part in tensors[:4] for step in part.stride()[:2]]
-    _kernel(q.shape[-1])(*starts, last - first, q.shape[1], k.shape[1], *steps, scale)
-
-
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
+class _Kernels(NamedTuple):
+    """Compiled functions of ``_Builder``; the code lives as long as ``engine``. Python's lock is free meanwhile."""
+
+    dense: Callable[..., None]
+    blocks: Callable[..., None]
+    engine: object
+
+
 @functools.cache
-def _kernel(width: int) -> Callable[..., None]:
-    """Compile ``_Builder``'s function for the processor at hand."""
+def _kernels(width: int) -> _Kernels:
+    """Compile the functions for the processor at hand."""
     from llvmlite import binding
 
     binding.initialize_native_target()
@@ -108,17 +152,16 @@ def _kernel(width: int) -> Callable[..., None]:
     features = binding.get_host_cpu_features()
     target = binding.Target.from_default_triple()
     machine = target.create_target_machine(binding.get_host_cpu_name(), features.flatten(), opt=3)
-    lanes = 16 if features.get("avx512f") else 8
-    module = binding.parse_assembly(str(_Builder(width, lanes).module))
+    builder = _Builder(width, 16 if features.get("avx512f") else 8)
+    module = binding.parse_assembly(str(builder.module))
     module.verify()
     passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     engine = binding.create_mcjit_compiler(module, machine)
     engine.finalize_object()
-    arguments = [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 11 + [ctypes.c_float]
-    function = ctypes.CFUNCTYPE(None, *arguments)(engine.get_function_address("attend"))
-    function.engine = engine  # the code lives as long as its engine
-    return function
+    kinds = [ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * n, ctypes.c_float) for n in (9, 2)]
+    addresses = map(engine.get_function_address, ("dense", "blocks"))
+    return _Kernels(*(kind(address) for kind, address in zip(kinds, addresses, strict=True)), engine)
 
 
 @functools.cache
@@ -130,9 +173,11 @@ def exponential_coefficients() -> tuple[float, ...]:
 
 
 class _Builder:
-    """Builds the function attend(q, k, v, out, peak, total, B, Q, K, set and row distances of q, k, v, out, scale).
+    """Builds two functions. Both end with a state of each query: see ``_finished``.
 
-    ``peak`` becomes the largest logit of each query and ``total`` the sum of exp(logit - peak).
+    dense(q, k, v, state, B, Q, K, distances of sets and of rows of q, of k and of v, scale): see ``attend``
+    blocks(rows, state, index, packed, count, size, scale): see ``attend_in_blocks``, goes on from the states there are;
+        packed: room for keys and values of one block
     width: numbers of a query; lanes: queries of a register
     """
 
@@ -143,47 +188,78 @@ class _Builder:
         self.float, self.int = ir.FloatType(), ir.IntType(64)
         self.vector, self.bits = ir.VectorType(self.float, lanes), ir.VectorType(ir.IntType(32), lanes)
         self.module = ir.Module(name="attention")
-        arguments = [self.float.as_pointer()] * 6 + [self.int] * 11 + [self.float]
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), arguments), name="attend")
-        for argument in function.args[:6]:
-            argument.add_attribute("noalias")
-        self.b = ir.IRBuilder(function.append_basic_block())
-        self._sets(function.args)
+        numbers, indices = self.float.as_pointer(), self.int.as_pointer()
+        self._function("dense", [numbers] * 4 + [self.int] * 9 + [self.float], self._dense)
+        self._function("blocks", [numbers] * 2 + [indices, numbers, self.int, self.int, self.float], self._blocks)
 
-    def _sets(self, arguments) -> None:
-        q, k, v, out, peak, total, sets, n_q, n_k, *steps, scale = arguments
-        rows = steps[1::2]
-        with self._loop(sets, 1) as number:
-            starts = [self._at(p, number, step) for p, step in zip((q, k, v, out), steps[::2], strict=True)]
-            norms = [self._at(p, number, n_q) for p in (peak, total)]
-            with self._loop(n_q, self.lanes) as first:
-                queries = self._queries(starts[0], rows[0], first, n_q, scale)
-                found = self._attend(queries, starts[1:3], rows[1:3], n_k)
-                self._write(found, (starts[3], *norms), rows[3], first, n_q)
+    def _function(self, name: str, arguments: list, build: Callable) -> None:
+        function = self.ir.Function(self.module, self.ir.FunctionType(self.ir.VoidType(), arguments), name=name)
+        for argument, kind in zip(function.args, arguments, strict=True):
+            if isinstance(kind, self.ir.PointerType):
+                argument.add_attribute("noalias")
+        self.b = self.ir.IRBuilder(function.append_basic_block())
+        build(*function.args)
         self.b.ret_void()
 
-    def _queries(self, q, step, first, n_q, scale) -> list:
-        """Registers of the queries from ``first`` on, number by number; the last one again beyond the end."""
-        b = self.b
-        numbers = [b.add(first, self._whole(lane)) for lane in range(self.lanes)]
-        rows = [self._at(q, self._least(n, b.sub(n_q, self._whole(1))), step) for n in numbers]
+    def _dense(self, q, k, v, state, sets, n_q, n_k, *steps_and_scale) -> None:
+        *steps, scale = steps_and_scale
+        nothing = [self._constant(0.0)] * self.width + [self._constant(_NOTHING), self._constant(0.0)]
+        with self._loop(sets, 1) as number:
+            q, k, v = (self._at(p, number, step) for p, step in zip((q, k, v), steps[::2], strict=True))
+            state = self._at(state, number, self.b.mul(n_q, self._whole(self.width + 2)))
+            with self._loop(n_q, self.lanes) as first:
+                rows = [self._at(q, row, steps[1]) for row in self._numbers(first, n_q)]
+                found = self._attend(self._queries(rows, scale), (k, v), (steps[3], steps[5]), n_k, nothing)
+                self._write(found, first, n_q, lambda row, start=state: self._state(start, row))
+
+    def _blocks(self, rows, state, index, packed, count, size, scale) -> None:
+        b, width = self.b, self.width
+        pair = self.ir.VectorType(self.float, 2 * width).as_pointer()
+        with self._loop(count, 1) as number:
+            own = self._at(index, number, size)
+            with self._loop(size, 1) as place:
+                row = self._at(rows, b.load(b.gep(own, [place])), self._whole(3 * width))
+                both = b.load(b.bitcast(b.gep(row, [self._whole(width)]), pair), align=4)
+                b.store(both, b.bitcast(self._at(packed, place, self._whole(2 * width)), pair), align=4)
+            with self._loop(size, self.lanes) as first:
+                numbers = [b.load(b.gep(own, [place])) for place in self._numbers(first, size)]
+                queries = self._queries([self._at(rows, n, self._whole(3 * width)) for n in numbers], scale)
+                before = self._gathered([self._state(state, n) for n in numbers], width + 2)
+                starts, steps = (packed, b.gep(packed, [self._whole(width)])), [self._whole(2 * width)] * 2
+                found = self._attend(queries, starts, steps, size, before)
+                self._write(found, first, size, lambda place: self._state(state, b.load(b.gep(own, [place]))))
+
+    def _state(self, start, row):
+        return self._at(start, row, self._whole(self.width + 2))
+
+    def _numbers(self, first, end) -> list:
+        """Numbers of the queries of the lanes from ``first`` on; beyond the end the last one again."""
+        last = self.b.sub(end, self._whole(1))
+        return [self._least(self.b.add(first, self._whole(lane)), last) for lane in range(self.lanes)]
+
+    def _queries(self, rows: list, scale) -> list:
+        return [self.b.fmul(part, self._splat(scale)) for part in self._gathered(rows, self.width)]
+
+    def _gathered(self, rows: list, count: int) -> list:
+        """Registers of the first ``count`` numbers of the rows of the lanes."""
         found = []
-        for place in range(self.width):
+        for place in range(count):
             values = self.ir.Constant(self.vector, self.ir.Undefined)
             for lane, row in enumerate(rows):
-                values = b.insert_element(values, self._load(row, place), self._whole(lane))
-            found.append(b.fmul(values, self._splat(scale)))
+                values = self.b.insert_element(values, self._load(row, place), self._whole(lane))
+            found.append(values)
         return found
 
-    def _attend(self, queries: list, starts: list, steps: list, n_k) -> list:
-        """Outputs number by number, largest logit and sum of the exponentials, in variables."""
+    def _attend(self, queries: list, starts: Sequence, steps: Sequence, n_k, before: list) -> list:
+        """States of the lanes, in variables, after keys and values at ``starts``. before: registers of the states."""
         b, logits = self.b, self._variable(self.vector, _TILE)
-        sums, parts = ([self._variable(self.vector) for _ in (*queries, "total")] for _ in range(2))
-        peak = self._variable(self.vector)
-        self._set(sums, 0.0)
-        self._set([peak], -3e38)
+        state, parts = ([self._variable(self.vector) for _ in before] for _ in range(2))
+        for variable, value in zip(state, before, strict=True):
+            b.store(value, variable)
+        *_, peak, _ = state
+        sums, parts = [*state[:-2], state[-1]], parts[1:]
         with self._loop(n_k, _TILE) as first:
-            count, before = self._least(b.sub(n_k, first), self._whole(_TILE)), b.load(peak)
+            count, highest = self._least(b.sub(n_k, first), self._whole(_TILE)), b.load(peak)
             with self._loop(count, 1) as number:
                 key = self._at(starts[0], b.add(first, number), steps[0])
                 logit = b.fmul(queries[0], self._splat(self._load(key, 0)))
@@ -192,34 +268,30 @@ class _Builder:
                 b.store(logit, b.gep(logits, [number]))
                 b.store(self._largest(b.load(peak), logit), peak)
             now = b.load(peak)
-            self._set(parts, 0.0)  # sums of sums lose fewer bits than one long sum
+            for part in parts:  # sums of sums lose fewer bits than one long sum
+                b.store(self._constant(0.0), part)
             with self._loop(count, 1) as number:
                 value = self._at(starts[1], b.add(first, number), steps[1])
                 p = self._exp(b.fsub(b.load(b.gep(logits, [number])), now))
                 b.store(b.fadd(b.load(parts[-1]), p), parts[-1])
                 for place, part in enumerate(parts[:-1]):
                     b.store(self._fma(p, self._splat(self._load(value, place)), b.load(part)), part)
-            less = self._exp(b.fsub(before, now))
+            less = self._exp(b.fsub(highest, now))
             for whole, part in zip(sums, parts, strict=True):
                 b.store(self._fma(b.load(whole), less, b.load(part)), whole)
-        *out, total = sums
-        return [*out, peak, total]
+        return state
 
-    def _write(self, found: list, targets: tuple, step, first, n_q) -> None:
-        """Write outputs and norms of the queries from ``first`` on that exist."""
-        b, values = self.b, self._variable(self.vector, len(found))
-        *out, peak, total = (b.load(variable) for variable in found)
-        divided = [b.fdiv(part, total) for part in out]
-        for place, part in enumerate([*divided, peak, total]):
-            b.store(part, b.gep(values, [self._whole(place)]))
+    def _write(self, state: list, first, end, target: Callable) -> None:
+        """Write the states of the queries from ``first`` on that exist. target: number of a query -> where to."""
+        b, values = self.b, self._variable(self.vector, len(state))
+        for place, variable in enumerate(state):
+            b.store(b.load(variable), b.gep(values, [self._whole(place)]))
         numbers = b.bitcast(values, self.float.as_pointer())
-        with self._loop(self._least(b.sub(n_q, first), self._whole(self.lanes)), 1) as lane:
-            row = b.add(first, lane)
-            start = self._at(targets[0], row, step)
-            places = [b.gep(start, [self._whole(place)]) for place in range(self.width)]
-            places += [b.gep(target, [row]) for target in targets[1:]]
-            for number, place in enumerate(places):
-                b.store(b.load(b.gep(numbers, [b.add(lane, self._whole(number * self.lanes))])), place)
+        with self._loop(self._least(b.sub(end, first), self._whole(self.lanes)), 1) as lane:
+            start = target(b.add(first, lane))
+            for place in range(len(state)):
+                number = b.load(b.gep(numbers, [b.add(lane, self._whole(place * self.lanes))]))
+                b.store(number, b.gep(start, [self._whole(place)]))
 
     @contextmanager
     def _loop(self, end, step: int) -> "Iterator[ir.Value]":
@@ -278,10 +350,6 @@ class _Builder:
     def _variable(self, kind, size: int | None = None):
         with self.b.goto_entry_block():
             return self.b.alloca(kind, size)
-
-    def _set(self, variables: list, x: float) -> None:
-        for variable in variables:
-            self.b.store(self._constant(x), variable)
 
     def _constant(self, x: float):
         return self.ir.Constant(self.vector, [x] * self.lanes)
