@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 
 WEIGHTS = ("class_weight", "focal_weight", "dice_weight", "hit_weight", "nce_weight")
 
@@ -37,12 +37,7 @@ class HeptLossConfig:
 
     def __post_init__(self):
         for name in (*WEIGHTS, "negatives", "decoder_pt_min"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        _require("positive_weight", self.positive_weight, self.positive_weight > 0, "> 0")
-        _require("temperature", self.temperature, self.temperature > 0, "> 0")
-        _require("decoder_from", self.decoder_from, 0 <= self.decoder_from < 1, "in [0, 1)")
-
-
-def _require(name: str, value: object, good: object, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"loss.{name}", f"value {value!r}", expected))
+            require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        require("loss.positive_weight", self.positive_weight, self.positive_weight > 0, "> 0")
+        require("loss.temperature", self.temperature, self.temperature > 0, "> 0")
+        require("loss.decoder_from", self.decoder_from, 0 <= self.decoder_from < 1, "in [0, 1)")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,5 @@ class HeptV1LossConfig:
 
     def __post_init__(self):
         for name in ("radius", "sigma", "temperature"):
-            _require(name, getattr(self, name), getattr(self, name) > 0, "> 0")
-        _require("neighbours", self.neighbours, self.neighbours >= 1, ">= 1")
-
-
-def _require(name: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"loss.{name}", f"value {value!r}", expected))
+            require(f"loss.{name}", getattr(self, name), getattr(self, name) > 0, "> 0")
+        require("loss.neighbours", self.neighbours, self.neighbours >= 1, ">= 1")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 
 INPUTS = ("published", "geometry")
 SERIALIZATIONS = ("lsh", "zorder", "hilbert", "phi")
@@ -12,7 +12,7 @@ POSITIVE = ("width", "heads", "ffn", "layers", "position_hidden", "embedding", "
 
 @dataclass(frozen=True)
 class HeptConfig:
-    """Encoder, heads and decoder. The defaults are the published network (2,268,244 weights).
+    """Encoder, heads and decoder. The defaults are the published network, of 2,239,619 weights.
 
     inputs: "published" = 15 features of position and cells and 6 coordinates, for events with cell features;
         "geometry" = 50 features of position and layer alone, which are the coordinates too
@@ -56,17 +56,12 @@ class HeptConfig:
     masked_attention: bool = False
 
     def __post_init__(self):
-        _require("inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
+        require("network.inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
         names = ", ".join(SERIALIZATIONS)
-        _require("serialization", self.serialization, self.serialization in SERIALIZATIONS, f"one of {names}")
-        _require("queries", self.queries, self.queries in QUERIES, "one of " + ", ".join(QUERIES))
+        require("network.serialization", self.serialization, self.serialization in SERIALIZATIONS, f"one of {names}")
+        require("network.queries", self.queries, self.queries in QUERIES, "one of " + ", ".join(QUERIES))
         for name in (*POSITIVE, "embedding_layers", "sectors", "n_queries", "seed_neighbours", "decoder_layers"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        _require("regions", self.regions, self.regions >= 0, ">= 0")
-        _require("width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
-        _require("seed_similarity", self.seed_similarity, 0 < self.seed_similarity < 1, "in (0, 1)")
-
-
-def _require(name: str, value: object, good: object, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"network.{name}", f"value {value!r}", expected))
+            require(f"network.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        require("network.regions", self.regions, self.regions >= 0, ">= 0")
+        require("network.width", self.width, self.width % self.heads == 0, f"a multiple of heads = {self.heads}")
+        require("network.seed_similarity", self.seed_similarity, 0 < self.seed_similarity < 1, "in (0, 1)")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trackbench.errors import ConfigError, describe
+from trackbench.errors import require
 from trackbench.trackers.layers.hept_config import INPUTS
 
 POSITIVE = ("width", "heads", "layers", "rounds", "block", "kernel_terms", "output", "output_hidden", "output_layers")
@@ -38,13 +38,8 @@ class HeptV1Config:
     dropout: float = 0.1
 
     def __post_init__(self):
-        _require("inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
+        require("network.inputs", self.inputs, self.inputs in INPUTS, "one of " + ", ".join(INPUTS))
         for name in POSITIVE:
-            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        _require("regions", self.regions, self.regions >= 0, ">= 0")
-        _require("dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
-
-
-def _require(name: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(describe(f"network.{name}", f"value {value!r}", expected))
+            require(f"network.{name}", getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        require("network.regions", self.regions, self.regions >= 0, ">= 0")
+        require("network.dropout", self.dropout, 0 <= self.dropout < 1, "in [0, 1)")
