@@ -37,6 +37,15 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def device_name(device: str) -> str:
+    """Name of the processor behind "cpu" or "cuda"; loads torch for the latter only."""
+    if not device.startswith("cuda"):
+        return _cpu_model()
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -51,6 +51,16 @@ def available_mb() -> float:
     return int(values[0]) * 1024 / 1e6 if values else float("inf")
 
 
+def free_mb(limit: float = 0.0) -> float:
+    """Memory that may be used [MB = 10^6 bytes]: what can be had, at most ``limit`` unless that is 0."""
+    return min(available_mb(), limit or float("inf"))
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that there was not enough memory, of this machine or of a device."""
+    return isinstance(error, MemoryError) or "memory" in str(error)
+
+
 def return_free_memory() -> None:
     """Give freed memory back to the system (Linux, glibc): else later work reuses it and seems to need none."""
     import pyarrow as pa

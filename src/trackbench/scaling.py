@@ -17,11 +17,11 @@ import pandas as pd
 
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
-from trackbench.errors import ConfigError, InputError, describe
+from trackbench.errors import InputError, describe, require
 from trackbench.evaluation.metrics import evaluate_event
 from trackbench.evaluation.selection import TruthSelection
-from trackbench.machine import machine_facts
-from trackbench.memory import available_mb, memory_limit, peak_mb, reset_peak, resident_mb, return_free_memory
+from trackbench.machine import device_name
+from trackbench.memory import free_mb, memory_limit, peak_mb, ran_out, reset_peak, resident_mb, return_free_memory
 from trackbench.tiling import tile_event
 from trackbench.trackers.base import STAGES, Timer, TrackerBase
 
@@ -71,14 +71,10 @@ class ScalingPlan:
 
     def __post_init__(self):
         ascending = not self.tiling or (min(self.tiling) >= 1 and bool((np.diff(self.tiling) > 0).all()))
-        for name, good, expected in (
-            ("tiling", ascending, "ascending numbers >= 1"),
-            ("calls", self.calls >= 1, ">= 1"),
-            ("limit_s", self.limit_s >= 0, ">= 0"),
-            ("memory_mb", self.memory_mb >= 0, ">= 0"),
-        ):
-            if not good:
-                raise ConfigError(describe(f"scaling study {name}", f"value {getattr(self, name)!r}", expected))
+        require("scaling study tiling", self.tiling, ascending, "ascending numbers >= 1")
+        require("scaling study calls", self.calls, self.calls >= 1, ">= 1")
+        require("scaling study limit_s", self.limit_s, self.limit_s >= 0, ">= 0")
+        require("scaling study memory_mb", self.memory_mb, self.memory_mb >= 0, ">= 0")
 
 
 @dataclass(frozen=True)
@@ -227,12 +223,9 @@ class _Measurement:
             return f"left out: about {seconds:.3g} s expected, limit {self.plan.limit_s:g} s"
         if not self._on_cuda():
             needed = expected(n_hits, [(n, peak) for n, _, peak in self.known])
-        if needed > (free := self._free_mb()):
+        if needed > (free := free_mb(self.plan.memory_mb)):
             return f"left out: about {needed:.0f} MB expected, {free:.0f} MB can be had"
         return ""
-
-    def _free_mb(self) -> float:
-        return min(available_mb(), self.plan.memory_mb or math.inf)
 
     def _try(self, event: _Event, warm: bool) -> tuple[str, dict]:
         """Measure one event. Returns the reason if it does not fit in memory, and what was found."""
@@ -241,10 +234,10 @@ class _Measurement:
                 self.tracker.reconstruct(event.hits, Timer())
                 self.warm = True
             # Addresses that a device needs are no memory; elsewhere what does not fit is an error, not the end.
-            with memory_limit(math.inf if self._on_cuda() else self._free_mb()):
+            with memory_limit(math.inf if self._on_cuda() else free_mb(self.plan.memory_mb)):
                 return "", self._call(event)
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if not ran_out(error):
                 raise
             self.failed = event.facts["n_hits"]
             text = str(error).partition("\n")[0]
@@ -286,6 +279,5 @@ class _Measurement:
         return sys.modules["torch"].cuda if self._on_cuda() else None
 
     def _device(self) -> dict:
-        if cuda := self._cuda():
-            return {"device": "cuda", "device_name": cuda.get_device_name()}
-        return {"device": "cpu", "device_name": str(machine_facts()["cpu"])}
+        device = "cuda" if self._on_cuda() else "cpu"
+        return {"device": device, "device_name": device_name(device)}

@@ -16,8 +16,8 @@ import pandas as pd
 from trackbench.data.hits import Hits
 from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe, require
-from trackbench.machine import machine_facts
-from trackbench.memory import available_mb, peak_mb, reset_peak, resident_mb
+from trackbench.machine import device_name
+from trackbench.memory import free_mb, peak_mb, ran_out, reset_peak, resident_mb
 from trackbench.trackers.base import Timer, TrackerBase, build_tracker, load_module
 
 COLUMNS = ("n_tracks", "n_hits", "call", "stage", "wall_s", "cpu_s")
@@ -104,7 +104,7 @@ def time_tracks(tracker: TrackerBase, events: Sequence[tuple[Hits, Truth]], plan
         try:
             found = _time_calls(tracker, events, plan, n_tracks)
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if not ran_out(error):
                 raise
             log.warning("not enough memory: %s tracks left out (%s)", left_out, str(error).partition("\n")[0])
             break
@@ -117,8 +117,7 @@ def time_tracks(tracker: TrackerBase, events: Sequence[tuple[Hits, Truth]], plan
             log.warning("a call took %.1f s > %g s: %s tracks left out", longest, plan.limit_s, left_out)
             break
         needed = (peak_mb() - before) * (larger[0] / n_tracks) ** 2 if larger else 0.0
-        free = min(available_mb(), plan.memory_mb or float("inf"))
-        if needed > free:
+        if needed > (free := free_mb(plan.memory_mb)):
             log.warning("%.0f MB may be needed, %.0f MB can be had: %s tracks left out", needed, free, left_out)
             break
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -173,15 +172,6 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def device_name(device: str) -> str:
-    """Name of the processor behind "cpu" or "cuda"."""
-    if not device.startswith("cuda"):
-        return str(machine_facts()["cpu"])
-    import torch
-
-    return torch.cuda.get_device_name(device)
 
 
 def _particles(truth: Truth) -> np.ndarray:
