@@ -407,7 +407,7 @@ def test_what_a_device_refuses_is_named_and_the_rest_measured(monkeypatch):
 
     monkeypatch.setattr(bench_module, "backend_differences", refuse)
     hits, truth = toy_event(8, 2, seed=3, event_id=3)
-    sizes = {"equality_hits": 40, "sizes": (30,), "train_sizes": (30,), "calls": 1}
+    sizes = {"equality_hits": 40, "sizes": (30,), "train_sizes": (30,), "calls": 1, "limit_s": 5.0}
     bench = Bench(Study({"seed": 1}, Path("x"), "cpu"), [(hits, truth)], sizes, later())
     rows = bench.equality(("all pairs", "cone 0.3"))
     assert len(rows) == 4

@@ -1,5 +1,6 @@
 """The benchmark of HEPTv2 on a CPU at toy size: rows, what is left out, the same labels on every way."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from trackbench.trackers.layers.hept_network import HeptNetwork
 from trackbench.trackers.layers.weights import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-PLAN = HeptBenchPlan(sizes=(120, 200), blocks=(32,), warmup=1, calls=2)
+PLAN = HeptBenchPlan(sizes=(120, 200), blocks=(32,), warmup=1, calls=2, published_size=False)
 NETWORK = {
     **{"inputs": "geometry", "width": 16, "heads": 1, "ffn": 16, "layers": 1, "position_hidden": 16, "embedding": 8},
     **{"embedding_hidden": 16, "embedding_layers": 1, "rounds": 1, "block": 32, "regions": 0, "decoder_layers": 1},
@@ -85,7 +86,9 @@ def test_trained_weights_are_used_and_named(study):
 def test_published_sizes_come_first_in_the_real_study(tmp_path):
     schema = ROOT / "workflow/schemas/config.schema.yaml"
     real = read_study(ROOT / "config/gpu-heptv2.yaml", schema, tmp_path, "cpu")
-    found = list(bench_of(real).networks())
+    own = [name for name, _, _ in bench_of(real).networks()]
+    assert own == ["heptv2_seeded on pileup-200-first", "heptv2 on pileup-200"]
+    found = list(bench_of(real, dataclasses.replace(PLAN, published_size=True)).networks())
     assert [name for name, _, _ in found] == [
         "published size, learned queries",
         "published size, seeded queries",

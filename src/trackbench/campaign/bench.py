@@ -166,11 +166,9 @@ class Bench:
 
     def _reason_to_stop(self, n_tracks: int, rows: list[dict]) -> str:
         """Why so many tracks are not timed, "" if they are. rows: of fewer tracks."""
-        if self.clock.left() <= 0:
-            return "time is over"
         # All pairs of hits are looked at.
         expected = 1e-3 * rows[-1]["total_ms"] * (n_tracks / rows[-1]["n_tracks"]) ** 2 if rows else 0.0
-        return f"about {expected:.0f} s per call" if expected > self.sizes["limit_s"] else ""
+        return self.clock.reason_to_stop(expected, self.sizes["limit_s"])
 
     def _time(self, tracker: str, settings: dict, device: str, n_tracks: int) -> dict:
         """Medians over the calls [ms], peak memory of the device [MB]."""

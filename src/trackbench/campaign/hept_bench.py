@@ -19,7 +19,7 @@ from trackbench.campaign.workers import Clock
 from trackbench.data.hits import Hits
 from trackbench.data.shards import read_events
 from trackbench.hept_cost import H200, floor_ms, operations
-from trackbench.memory import peak_mb, reset_peak, resident_mb
+from trackbench.memory import peak_mb, ran_out, reset_peak, resident_mb
 from trackbench.tiling import tile_event
 from trackbench.trackers.layers.hept_config import HeptConfig
 
@@ -46,6 +46,7 @@ class HeptBenchPlan:
 
     sizes: numbers of hits, ascending; blocks: of attention, each with the same weights
     warmup, calls: not recorded and recorded calls; limit_s: no larger sizes after a call that would be longer
+    published_size: time networks of the published size too, with learned and with seeded queries
     """
 
     sizes: tuple[int, ...]
@@ -53,6 +54,7 @@ class HeptBenchPlan:
     warmup: int = 10
     calls: int = 20
     limit_s: float = 5.0
+    published_size: bool = True
 
 
 class HeptBench:
@@ -76,7 +78,7 @@ class HeptBench:
             if entry["task"] == "heptv2":
                 config, path = self.study.blocks(model, set_name)["network"], self.study.weights(model, set_name)
                 made.append((f"{model} on {set_name}", HeptConfig(**config), path if path.exists() else None))
-        if not self.study.config["run"].endswith("tiny"):
+        if self.plan.published_size:
             made.insert(0, ("published size, learned queries", HeptConfig(), None))
             made.insert(1, ("published size, seeded queries", HeptConfig(queries="seeded", n_queries=1200), None))
         seen = []
@@ -99,7 +101,8 @@ class HeptBench:
         """Rows of all ways, blocks, networks and sizes, as far as the time goes; done: called after each network.
 
         A row has network, trained, block, path, n_hits, padded_hits, queries, a median time per part and "total" [ms],
-        "total_p90", peak memory [MB], the floor on an H200 [ms], and deviations from full precision (see
+        "total_p90", peak memory [MB], as in ``scaling`` (and reserved memory on CUDA, which has the gaps of the pools
+        too), the floor on an H200 [ms], and deviations from full precision (see
         ``hept_ways.agreement``); or "left_out" with the reason.
         """
         rows, networks = [], list(self.networks())
@@ -128,7 +131,7 @@ class HeptBench:
                 except (RuntimeError, MemoryError) as error:
                     log.exception("%s, %d hits failed", way.name, size)
                     reason = f"{type(error).__name__}: {(str(error) or '-').splitlines()[0]}"[:160]
-                    if "memory" not in reason:
+                    if not ran_out(error):
                         self.failures.append(f"{way.name}, block {network.config.block}, {size} hits: {reason}")
             rows.append({"n_hits": size, "left_out": reason})
             break
@@ -137,11 +140,9 @@ class HeptBench:
         return rows
 
     def _reason_to_stop(self, size: int, rows: list[dict]) -> str:
-        if self.clock.left() <= 0:
-            return "time is over"
         # Attention within blocks grows as the hits, seeds as their square.
         expected = 1e-3 * rows[-1]["total_ms"] * (size / rows[-1]["n_hits"]) ** 2 if rows else 0.0
-        return f"about {expected:.0f} s per call" if expected > self.plan.limit_s else ""
+        return self.clock.reason_to_stop(expected, self.plan.limit_s)
 
     def _size(self, run: Run, size: int, first: bool) -> dict:
         config = run.network.config
@@ -157,7 +158,7 @@ class HeptBench:
         row = {"n_hits": size, "padded_hits": batch.features.shape[1], "queries": queries, "calls": len(totals)}
         row |= {f"{name}_ms": 1e3 * float(np.median([part[name] for part in parts])) for name in PARTS}
         row |= {"total_ms": 1e3 * float(np.median(totals)), "total_p90_ms": 1e3 * float(np.quantile(totals, 0.9))}
-        row |= {"peak_memory_mb": _peak_memory(self.device, begin_mb), "floor_h200_ms": floor}
+        row |= {"floor_h200_ms": floor, **_memory(self.device, begin_mb)}
         return {**row, **(agreement(run, batch, size) if first else {})}
 
 
@@ -172,13 +173,14 @@ def _reset_memory(device: str) -> float:
     return resident_mb()
 
 
-def _peak_memory(device: str, begin: float) -> float:
-    """Largest memory [MB]: all that torch holds on the device, graphs too, or the rise on a CPU."""
-    if device == "cuda":
-        import torch
+def _memory(device: str, begin: float) -> dict[str, float]:
+    """Largest memory [MB] torch had allocated on the device, and what it held for that; the rise of that on a CPU."""
+    if device != "cuda":
+        return {"peak_memory_mb": peak_mb() - begin}
+    import torch
 
-        return torch.cuda.max_memory_reserved() / 1e6
-    return peak_mb() - begin
+    allocated, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"peak_memory_mb": allocated / 1e6, "peak_reserved_mb": held / 1e6}
 
 
 def hept_table(rows: Sequence[Mapping], published: Mapping[int, Mapping[str, float]]) -> str:
@@ -222,12 +224,10 @@ def hept_table(rows: Sequence[Mapping], published: Mapping[int, Mapping[str, flo
 
 def published_scaling(path: Path) -> dict[int, dict[str, float]]:
     """Published time [ms] and memory [MB] of HEPTv2 by number of hits. path: of ``config/published.csv``."""
-    from trackbench.evaluation.published import read_published
+    from trackbench.evaluation.published import read_published, tiled_numbers
 
-    table = read_published(path)
+    table = tiled_numbers(read_published(path))
     found: dict[int, dict[str, float]] = {}
-    for _, row in table[table["tracker"] == "heptv2"].iterrows():
-        metric, _, size = row["metric"].partition("/tiled:")
-        if size:
-            found.setdefault(int(size), {})[metric] = float(row["value"])
+    for number in table[table["tracker"] == "heptv2"].itertuples():
+        found.setdefault(number.n_hits, {})[number.metric] = number.value
     return dict(sorted(found.items()))

@@ -37,9 +37,9 @@ def with_block(network, block: int):
     from trackbench.trackers.layers.hept_network import HeptNetwork
 
     device = next(network.parameters()).device
-    copy = HeptNetwork(replace(network.config, block=block)).eval().to(device)
-    copy.load_state_dict(network.state_dict())
-    return copy
+    changed = HeptNetwork(replace(network.config, block=block)).eval().to(device)
+    changed.load_state_dict(network.state_dict())
+    return changed
 
 
 class Run:

@@ -27,6 +27,12 @@ class Clock:
         """Seconds left, negative when it is over."""
         return self.end - time.monotonic()
 
+    def reason_to_stop(self, call_s: float, limit_s: float) -> str:
+        """Why a call expected to take ``call_s`` is not begun, "" if it may be: time is over, or the call too long."""
+        if self.left() <= 0:
+            return "time is over"
+        return f"about {call_s:.0f} s per call" if call_s > limit_s else ""
+
     def before(self, seconds: float) -> "Clock":
         """A clock that is over so many seconds earlier."""
         return Clock(self.end - seconds)

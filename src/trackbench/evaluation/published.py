@@ -27,6 +27,16 @@ def read_published(path: str | os.PathLike) -> pd.DataFrame:
     return frame[list(PUBLISHED_COLUMNS)].assign(value=value * factor)
 
 
+def tiled_numbers(published: pd.DataFrame) -> pd.DataFrame:
+    """Choose what was published about tiled events: metrics called ``NAME/tiled:N``.
+
+    published: from ``read_published``. Returns its rows with metric = NAME and ``n_hits`` = N, an int, added.
+    """
+    parts = published["metric"].str.extract("^(.*?)/tiled:(.+)$")
+    tiled = parts[1].notna()
+    return published[tiled].assign(metric=parts.loc[tiled, 0], n_hits=parts.loc[tiled, 1].astype(int))
+
+
 def read_quoted(
     path: str | os.PathLike, columns: Sequence[str], needed: Sequence[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:

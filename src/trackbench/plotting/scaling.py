@@ -12,6 +12,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocat
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.intervals import interval_named, interval_text
+from trackbench.evaluation.published import tiled_numbers
 from trackbench.plotting.style import (
     DAGGER,
     Header,
@@ -85,14 +86,13 @@ def quoted_scaling(published: pd.DataFrame) -> pd.DataFrame:
     """
     check_columns("published numbers", published, QUOTED_COLUMNS)
     points: dict[tuple[str, int], dict] = {}
-    for number in published.itertuples():
-        metric, _, size = number.metric.partition("/tiled:")
-        if size and metric in ("latency_ms", "peak_memory_mb"):
+    for number in tiled_numbers(published).itertuples():
+        if number.metric in ("latency_ms", "peak_memory_mb"):
             how = "digitised" if "digitised" in number.caveat else "tiled"
             how = f"A100, {how}" if "A100" in number.selection else how
-            facts = {"row": number.tracker, "protocol": QUOTED, "n_hits": int(size), "seconds": np.nan}
-            point = points.setdefault((number.tracker, int(size)), {**facts, "memory_mb": np.nan, "how": how})
-            name, factor = ("seconds", 1e-3) if metric == "latency_ms" else ("memory_mb", 1.0)
+            facts = {"row": number.tracker, "protocol": QUOTED, "n_hits": number.n_hits, "seconds": np.nan}
+            point = points.setdefault((number.tracker, number.n_hits), {**facts, "memory_mb": np.nan, "how": how})
+            name, factor = ("seconds", 1e-3) if number.metric == "latency_ms" else ("memory_mb", 1.0)
             point[name] = factor * number.value
     columns = ["row", "protocol", "n_hits", "seconds", "memory_mb", "how"]
     return pd.DataFrame(list(points.values()), columns=columns).sort_values(["row", "n_hits"], ignore_index=True)
