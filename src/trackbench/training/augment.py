@@ -34,6 +34,11 @@ class Symmetry(NamedTuple):
         turn, over_z, over_y = rng.random(3).tolist()
         return cls(2 * np.pi * turn if rotate else 0.0, flip and over_z < 0.5, mirror and over_y < 0.5)
 
+    @classmethod
+    def of_training(cls, rng: np.random.Generator | None, loss) -> "Symmetry":
+        """``draw`` what a loss configuration asks for (rotate, flip, mirror); nothing is moved without ``rng``."""
+        return cls() if rng is None else cls.draw(rng, loss.rotate, loss.flip, loss.mirror)
+
     def positions(self, xyz: np.ndarray) -> np.ndarray:
         """Move hits or vertices. xyz: (n, 3). Returns (n, 3)."""
         cosine, sine = np.cos(self.angle), np.sin(self.angle)

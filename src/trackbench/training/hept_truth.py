@@ -68,7 +68,7 @@ class WholeEventTask:
             raise InputError(describe("training batch", "no event", "at least one"))
         for event in events:
             self.check_event(*event)
-        return [moved_hits(hits, self._draw(rng)) for hits, _ in events]
+        return [moved_hits(hits, Symmetry.of_training(rng, self.loss)) for hits, _ in events]
 
     def check_event(self, hits: Hits, truth: Truth) -> None:
         """Raise InputError unless there are hits with truth and what the network sees of them is finite."""
@@ -84,10 +84,6 @@ class WholeEventTask:
                 what = f"{name} of {bad.size} hits not finite (first hit_id {bad[0]})"
                 remedy = "prepare it again or leave it out of the index"
                 raise InputError(describe(where, what, "finite numbers", remedy))
-
-    def _draw(self, rng: np.random.Generator | None) -> Symmetry:
-        loss = self.loss
-        return Symmetry() if rng is None else Symmetry.draw(rng, loss.rotate, loss.flip, loss.mirror)
 
     def save(self, path: str | Path, network: nn.Module, facts: dict) -> None:
         """Write the weights file."""

@@ -137,14 +137,10 @@ class HitTask:
         self._require_constants()
         # Of the event as it is: the symmetries move the clusters with it, but not the numbers of the volumes.
         clusters = [projection_clusters(self.network, hits) for hits, _ in events]
-        moves = [self._draw(rng) for _ in events]
+        moves = [Symmetry.of_training(rng, self.loss) for _ in events]
         moved = [replace(hits, xyz=move.positions(hits.xyz)) for (hits, _), move in zip(events, moves, strict=True)]
         batch = collate_hits(moved, None if clusters[0] is None else clusters)
         return self._with_truth(batch, [truth for _, truth in events], moves)
-
-    def _draw(self, rng: np.random.Generator | None) -> Symmetry:
-        loss = self.loss
-        return Symmetry() if rng is None else Symmetry.draw(rng, loss.rotate, loss.flip, loss.mirror)
 
     def _with_truth(self, hits: Batch, truths: Sequence[Truth], moves: Sequence[Symmetry]) -> TrainingBatch:
         shape = hits.xyz.shape[:2]
