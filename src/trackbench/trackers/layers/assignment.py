@@ -17,7 +17,7 @@ from trackbench.trackers.layers.hept_sectors import sector_places
 
 TRACK_WEIGHT = 0.5  # of log p_track in the score
 CHUNK = 256  # queries whose logits exist at once
-_CPU_HITS = 512  # hits of such a tile on a CPU, so that it stays in its cache
+_CPU_HITS = 256  # hits of such a tile on a CPU, so that it stays in its cache
 
 
 def assign(decoded: Decoded, n_hits: tuple[int, ...], cut: float, chunk: int = CHUNK) -> list[np.ndarray]:
