@@ -10,11 +10,9 @@ tests/test_readme.py holds it to what the demo has to reach.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-import yaml
-from record_collisions import collision_rows, git, rows_of, trainings
+from record_collisions import check_configuration, collision_rows, git, rows_of, sample_label, trainings
 
 RESULT = Path(__file__).resolve().parent / "results" / "trackformers.json"
 SCORE = "trackml_score/event_mean"
@@ -41,17 +39,6 @@ def score_row(row, name, above):
     return {**place, "score": value, "error": high - value, "above_floor": above}
 
 
-def check_configuration(folder):
-    """Exit unless models and rows of the run are those of the configuration of its clone. Returns that of the run."""
-    done = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    given = yaml.safe_load((Path(git(folder, "rev-parse", "--show-toplevel")) / "config/config.yaml").read_text())
-    for block, key in (("subevents", "trackers"), ("collisions", "trackers"), ("models", None)):
-        names = [set(config[block][key] if key else config[block]) for config in (done, given)]
-        if names[0] != names[1]:
-            sys.exit(f"{folder}: {block} {sorted(names[0])}, expected {sorted(names[1])}; run make demo again")
-    return done
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -61,7 +48,9 @@ def main():
     args = parser.parse_args()
     trained = list(trainings(args.folder))
     facts = trained[0][1]
-    config = check_configuration(args.folder)
+    config = check_configuration(args.folder, "config/config.yaml")
+    samples = {name: f"tracks-{name}" for name in config["subevents"]["sets"]}
+    samples |= {name: name for name in config["collisions"]["sets"]}
     record = {
         "command": "make demo",
         "commit": git(args.folder, "describe", "--always", "--dirty"),
@@ -70,7 +59,8 @@ def main():
         "seed": facts["seed"],
         "note": args.note,
         "demo_seconds": args.seconds,
-        "data": "simulated parents of 60 pile-up without noise; score: mean over test sub-events, standard error",
+        "data": {name: sample_label(args.folder, sample) for name, sample in samples.items()},
+        "values": "scores: mean over test sub-events, standard error; collisions: pooled, [value, low, high]",
         "trainings": [training for training, _ in trained],
         "scores": list(scores(args.folder)),
         "collisions": {name: collision_rows(args.folder, name) for name in config["collisions"]["sets"]},
