@@ -15,7 +15,8 @@ from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.ablation import COLUMNS, CPU, NETWORK, ablation_table
 from trackbench.evaluation.published import read_published
 from trackbench.evaluation.tables import Measured
-from trackbench.plotting.ablation import Words, ablation_figure, quoted_blocks, training_statement
+from trackbench.plotting.ablation import Words, ablation_figure, training_statement
+from trackbench.plotting.ablation_blocks import quoted_blocks
 from trackbench.plotting.style import Header, save_figure
 
 ROOT = Path(__file__).resolve().parents[1]

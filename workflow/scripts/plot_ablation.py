@@ -16,7 +16,8 @@ def main(inputs, out, params):
     from trackbench.evaluation.ablation import ablation_table
     from trackbench.evaluation.published import read_published
     from trackbench.evaluation.tables import Measured
-    from trackbench.plotting.ablation import Words, ablation_figure, quoted_blocks, training_statement
+    from trackbench.plotting.ablation import Words, ablation_figure, training_statement
+    from trackbench.plotting.ablation_blocks import quoted_blocks
     from trackbench.plotting.sample import sample_header, save_as
 
     rows = pd.DataFrame(params.rows)

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from trackbench.evaluation.ablation import COLUMNS, CPU, NETWORK
+from trackbench.plotting.ablation_blocks import LINE_MARKERS, draw_quoted, number_axis
 from trackbench.plotting.style import (
-    DAGGER,
     PALETTE,
     Header,
     check_columns,
@@ -26,7 +26,6 @@ from trackbench.plotting.style import (
 )
 
 ROW_COLUMNS = ("row", "label", "tracker", "model", "trained", "x", "line")  # of ``ablations.AblationRow``
-QUOTED_COLUMNS = ("metric", "value")
 # panel -> metric, title, whether the difference to the first row is shown
 PANELS = {
     "dm": ("dm", "DM efficiency", False),
@@ -36,11 +35,6 @@ PANELS = {
 }
 _NAME_WIDTH = 30  # characters
 _BASE, _REST = "black", "#1845fb"
-_LINE_MARKERS = ("o", "s", "^", "v", "D", "P")
-_QUOTED_DM = re.compile(r"dm/block:(\d+):(\w+)")
-_QUOTED_COST = re.compile(r"latency_ms/encoder_block:(\d+)")
-_QUOTED_FLOPS = re.compile(r"flops/encoder_block:(\d+)")
-_GREYS = ("0.25", "0.45", "0.62")
 
 
 @dataclass(frozen=True)
@@ -73,24 +67,6 @@ def _span(values: Iterable[int]) -> str:
     return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
-def quoted_blocks(published: pd.DataFrame) -> pd.DataFrame:
-    """Published DM per block and order, median time and operations of the encoder per block.
-
-    published: of ``published.read_published``
-    Returns columns quantity ("dm", "encoder_ms" or "encoder_flops", in units of the smallest block), x (block), line
-    (order, "" for the encoder), value.
-    """
-    check_columns("published numbers", published, QUOTED_COLUMNS)
-    patterns = {"dm": _QUOTED_DM, "encoder_ms": _QUOTED_COST, "encoder_flops": _QUOTED_FLOPS}
-    rows = []
-    for entry in published.itertuples():
-        for quantity, pattern in patterns.items():
-            if match := pattern.fullmatch(entry.metric):
-                line = match[2].replace("_", " + ") if quantity == "dm" else ""
-                rows.append((quantity, int(match[1]), line, entry.value))
-    return pd.DataFrame(rows, columns=["quantity", "x", "line", "value"])
-
-
 @styled
 def ablation_figure(
     table: pd.DataFrame,
@@ -105,7 +81,7 @@ def ablation_figure(
     rows: ``ROW_COLUMNS``, a row each, the base first; if any has x, the figure has a line per ``line`` against x, and
         rows without x as levels
     words: written in the figure; header: of the sample
-    quoted: of ``quoted_blocks``, for a figure against x: panels of their own, in grey
+    quoted: of ``ablation_blocks.quoted_blocks``, for a figure against x: panels of their own, in grey
     Returns the figure and the table with the columns of ``rows``, quoted values appended with row "quoted".
     Raises ConfigError for a missing column.
     """
@@ -232,9 +208,9 @@ def _line_figure(
         if metric == CPU:
             _draw_lines(ax, table[(table["metric"] == NETWORK) & table["x"].notna()], lines, paired, alone=True)
         ax.margins(y=0.12)
-        _number_axis(ax, rows["x"].dropna(), axis)
+        number_axis(ax, rows["x"].dropna(), axis)
     if with_quoted:
-        _draw_quoted(*grid[:, 2], quoted)
+        draw_quoted(*grid[:, 2], quoted)
     handles = _line_key(rows, lines, table)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)))
     draw_header(grid[0, 0], header, extra, right=grid[0, -1], margin=1.6)
@@ -251,7 +227,7 @@ def _draw_lines(ax: Axes, mine: pd.DataFrame, lines: list[str], paired: bool, al
         names = ("minus_first", "minus_first_lo", "minus_first_hi") if paired else ("value", "lo", "hi")
         value, lo, hi = (points[name].to_numpy(np.float64) for name in names)
         place = points["x"].to_numpy(np.float64) * 1.05 ** (k - (len(lines) - 1) / 2)  # so that bars do not hide others
-        look = {"color": PALETTE[k], "marker": _LINE_MARKERS[k % len(_LINE_MARKERS)]}
+        look = {"color": PALETTE[k], "marker": LINE_MARKERS[k % len(LINE_MARKERS)]}
         look |= {"linestyle": ":", "markerfacecolor": "white"} if alone else {}
         ax.errorbar(place, value, yerr=np.nan_to_num(np.clip([value - lo, hi - value], 0, None)), **look)
 
@@ -273,7 +249,7 @@ def _line_key(rows: pd.DataFrame, lines: list[str], table: pd.DataFrame) -> list
         label = line or "rows"
         if not _shared(rows) and any(names):
             label += f" ({', '.join(filter(None, names))})"
-        handles.append(Line2D([], [], color=PALETTE[k], marker=_LINE_MARKERS[k % len(_LINE_MARKERS)], label=label))
+        handles.append(Line2D([], [], color=PALETTE[k], marker=LINE_MARKERS[k % len(LINE_MARKERS)], label=label))
     for k, entry in enumerate(rows[rows["x"].isna()].itertuples()):
         style = {"color": tracker_style(entry.tracker).color, "linestyle": ("--", "-.")[k % 2]}
         handles.append(Line2D([], [], **style, label=entry.name))
@@ -286,46 +262,3 @@ def _line_key(rows: pd.DataFrame, lines: list[str], table: pd.DataFrame) -> list
 def _shared(rows: pd.DataFrame) -> bool:
     """Whether one label stands for all networks."""
     return len(set(rows.loc[rows["model"] != "", "trained"])) == 1
-
-
-def _number_axis(ax: Axes, values: pd.Series, label: str) -> None:
-    known = sorted(set(values))
-    if known and known[0] > 0:
-        ax.set_xscale("log", base=2)
-        ax.set_xlim(known[0] / 1.4, known[-1] * 1.4)
-    ax.xaxis.set_major_locator(FixedLocator(known))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel(label)
-
-
-def _draw_quoted(top: Axes, bottom: Axes, quoted: pd.DataFrame) -> None:
-    """Draw the published study, in grey and on a grey ground, so that nobody takes it for measured here."""
-    dm = quoted[quoted["quantity"] == "dm"]
-    for k, (line, points) in enumerate(dm.groupby("line", sort=False)):
-        look = {"color": _GREYS[k % len(_GREYS)], "marker": _LINE_MARKERS[k % len(_LINE_MARKERS)]}
-        top.plot(points["x"], points["value"], markerfacecolor="white", label=f"{line} {DAGGER}", **look)
-    if len(dm):
-        top.legend(loc="lower right", fontsize=11)
-    ends = np.nanmin(dm["value"], initial=1.0), np.nanmax(dm["value"], initial=0.0)
-    top.set_ylim(ends[0] - 0.25 * (ends[1] - ends[0]) - 0.005, ends[1] + 0.45 * (ends[1] - ends[0]) + 0.005)
-    top.set_ylabel(f"DM efficiency, quoted {DAGGER}")
-    cost = quoted[quoted["quantity"] == "encoder_ms"].sort_values("x")
-    flops = quoted[quoted["quantity"] == "encoder_flops"].set_index("x")["value"]
-    bottom.plot(cost["x"], cost["value"], color=_GREYS[0], marker="o", markerfacecolor="white")
-    for entry in cost.itertuples():
-        text = f"{flops[entry.x]:g}" if entry.x in flops else ""
-        bottom.annotate(text, (entry.x, entry.value), (0, 9), textcoords="offset points", ha="center", fontsize=9)
-    bottom.set_ylabel(f"Encoder, median [ms], quoted {DAGGER}")
-    bottom.set_ylim(0, 1.25 * max([1.0, *cost["value"]]))
-    notes = (
-        "not these events: TrackML,\npublished size and training",
-        "A100, TrackML, published size;\nnumbers: operations, block 128 = 1",
-    )
-    for ax, note in zip((top, bottom), notes, strict=True):
-        ax.set_facecolor("0.95")
-        _number_axis(ax, quoted["x"], "block")
-        low = ax is bottom
-        place = {"transform": ax.transAxes, "va": "bottom" if low else "top", "fontsize": 10, "color": "0.3"}
-        ax.text(0.03, 0.04 if low else 0.97, f"{DAGGER} HEPTv2 block-size study:\n{note}", **place)
