@@ -10,7 +10,8 @@ from trackbench.errors import ConfigError, InputError
 from trackbench.trackers.base import build_tracker
 from trackbench.trackers.layers import hept_buckets
 from trackbench.trackers.layers.block_attention import block_attention
-from trackbench.trackers.layers.block_flex import flex_with_lse, ladder
+from trackbench.trackers.layers.block_flex import flex_with_lse
+from trackbench.trackers.layers.flex_blocks import ladder
 from trackbench.trackers.layers.hept_batch import collate
 from trackbench.trackers.layers.hept_buckets import BUCKETS, LARGEST, bucket
 from trackbench.trackers.layers.hept_compiled import QUERY_STEP, CompiledHept

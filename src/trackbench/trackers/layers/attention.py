@@ -5,7 +5,6 @@ of the hits leaves; it trains everywhere and is the fastest on CPUs. "flex" is F
 without a pair: for CUDA, on CPUs without gradients only.
 """
 
-import functools
 import math
 import warnings
 
@@ -14,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trackbench.errors import ConfigError, describe
+from trackbench.trackers.layers.flex_blocks import SMALLEST_HEAD, flex_function
 from trackbench.trackers.layers.mask_rules import KINDS
 from trackbench.trackers.layers.masks import AttentionMask
 
 BACKENDS = ("auto", "sdpa", "varlen", "flex")
-_SMALLEST_HEAD = 16  # FlexAttention on CUDA multiplies no smaller matrices
 _VARIANTS = 256  # compiled: kinds of masks, padded sizes, batch sizes, number types, with and without gradients
 
 
@@ -129,13 +128,13 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, compiled: bool) 
     blocks = mask.flex
     width = q.shape[-1]
     tensors = (q, k, v) if blocks.index is None else [_sorted(tensor, blocks.index) for tensor in (q, k, v)]
-    if width < _SMALLEST_HEAD:
-        tensors = [F.pad(tensor, (0, _SMALLEST_HEAD - width)) for tensor in tensors]
+    if width < SMALLEST_HEAD:
+        tensors = [F.pad(tensor, (0, SMALLEST_HEAD - width)) for tensor in tensors]
     # Beyond the limit of variants torch stops (fullgraph) instead of quietly computing all pairs.
     limits = {"recompile_limit": _VARIANTS, "accumulated_recompile_limit": _VARIANTS}
     with torch._dynamo.config.patch(limits), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
-        out = _flex_function(compiled)(*tensors, block_mask=blocks.block_mask, scale=1 / math.sqrt(width))
+        out = flex_function(compiled)(*tensors, block_mask=blocks.block_mask, scale=1 / math.sqrt(width))
     out = out[..., :width]
     return out if blocks.inverse is None else _sorted(out, blocks.inverse)
 
@@ -144,11 +143,3 @@ def _sorted(tensor: Tensor, index: Tensor) -> Tensor:
     """Take hits by place, event by event. tensor: (B, H, S, E); index: (B, T). Returns (B, H, T, E)."""
     events = torch.arange(len(index), device=index.device)[:, None]
     return tensor.transpose(1, 2)[events, index].transpose(1, 2).contiguous()
-
-
-@functools.cache
-def _flex_function(compiled: bool):
-    from torch.nn.attention.flex_attention import flex_attention
-
-    # Sizes unknown to the compiler give code that does not compile on CPUs for masks beyond the simplest (torch 2.13).
-    return torch.compile(flex_attention, dynamic=False, fullgraph=True) if compiled else flex_attention

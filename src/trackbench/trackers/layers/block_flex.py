@@ -5,15 +5,15 @@ hits of a block are masked. Compiled once per shape, so events of similar length
 on a GPU; tests run the same code uncompiled on a CPU, forward only, where FlexAttention has no backward pass.
 """
 
-import functools
 import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trackbench.trackers.layers.flex_blocks import SMALLEST_HEAD, flex_function, ladder
+
 SHAPES = 128  # compilations of one function before torch refuses another; its own limit is 8
-_SMALLEST_HEAD = 16  # FlexAttention on CUDA multiplies no smaller matrices
 
 
 def flex_blocks(q: Tensor, k: Tensor, v: Tensor, orders: Tensor, lengths: Tensor, block: int, scale: float) -> Tensor:
@@ -59,30 +59,17 @@ def flex_with_lse(
             return torch.where(allowed, score, -torch.inf)
 
     width = v.shape[-1]
-    wider = max(_SMALLEST_HEAD - width, 0)
+    wider = max(SMALLEST_HEAD - width, 0)
     tensors = [F.pad(tensor, (0, wider)) if wider else tensor for tensor in (q, k, v)]
     settings = {"score_mod": rule, "scale": scale, "return_aux": AuxRequest(lse=True)}
     if torch.compiler.is_compiling():  # already part of what is compiled
         out, found = flex_attention(*tensors, **settings)
         return out[..., :width], found.lse
-    function = _compiled_flex() if (q.is_cuda if compiled is None else compiled) else flex_attention
+    function = flex_function(q.is_cuda if compiled is None else compiled)
     with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=SHAPES):
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
         out, found = function(*tensors, **settings)
     return out[..., :width], found.lse
-
-
-@functools.cache
-def _compiled_flex():
-    from torch.nn.attention.flex_attention import flex_attention
-
-    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
-
-
-def ladder(number: int) -> int:
-    """Smallest of 8 numbers per factor of 2 that is not below ``number``, >= 0: few shapes, few compilations."""
-    step = max(2 ** (number.bit_length() - 1) // 8, 1) if number else 1
-    return -(-number // step) * step
 
 
 class _Permute(torch.autograd.Function):

@@ -4,6 +4,7 @@
 the place of a batch in the data: public code keys them on the loader's position, which is wrong once it shuffles.
 """
 
+import functools
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,18 +19,33 @@ from trackbench.trackers.layers.network_config import MaskConfig
 BLOCK = 128  # side of the blocks that FlexAttention computes or skips as a whole
 KEPT = 16  # block masks kept for batches that come again, such as those of a validation
 
-_STEPS = 8  # padded sizes per factor of 2
+SMALLEST_HEAD = 16  # FlexAttention on CUDA multiplies no smaller matrices
+_STEPS = 8  # sizes per factor of 2
 
 _kept: OrderedDict[bytes, object] = OrderedDict()
 
 
-def padded_size(size: int) -> int:
-    """Smallest multiple of ``BLOCK`` >= size on a ladder of ``_STEPS`` sizes per factor of 2.
+@functools.cache
+def flex_function(compiled: bool):
+    """FlexAttention, compiled once per shape or as it is, which computes all pairs."""
+    from torch.nn.attention.flex_attention import flex_attention
 
-    FlexAttention is compiled for each size; the blocks added here hold no pair and are skipped.
+    # Sizes unknown to the compiler give code that does not compile on CPUs for masks beyond the simplest (torch 2.13).
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True) if compiled else flex_attention
+
+
+def ladder(number: int, least: int = 1) -> int:
+    """Smallest of 8 numbers per factor of 2 that is not below ``number``, >= 0: few shapes, few compilations.
+
+    least: steps are this wide at least; a power of 2
     """
-    step = max(2 ** (size.bit_length() - 1) // _STEPS, BLOCK) if size else BLOCK
-    return -(-size // step) * step
+    step = max(2 ** (number.bit_length() - 1) // _STEPS, least) if number else least
+    return -(-number // step) * step
+
+
+def padded_size(size: int) -> int:
+    """Smallest multiple of ``BLOCK`` on the ``ladder`` that holds ``size`` hits; blocks added hold no pair."""
+    return ladder(size, BLOCK)
 
 
 @dataclass(frozen=True)

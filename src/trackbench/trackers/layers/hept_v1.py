@@ -21,12 +21,11 @@ from trackbench.trackers.layers.hept_features import N_FEATURES, hit_angles
 from trackbench.trackers.layers.hept_v1_config import HeptV1Config
 from trackbench.trackers.layers.kernel_attention import kernel_attention
 from trackbench.trackers.layers.network import full_precision
-from trackbench.trackers.layers.serialization import draw_sizes, quantile_cells, rank
+from trackbench.trackers.layers.serialization import cell_keys, draw_sizes, quantile_cells, rank, sorted_places
 
 # Scale that each coordinate of the kernel has: the directions share one.
 SCALES = {"published": (0, 0, 1, 2, 3, 4), "geometry": (0, 0, 0, 1, 2)}
 LARGEST = 50.0  # exponents of the scales are cut here
-_BELOW_ONE = 1.0 - 2.0**-40  # keeps the place within a cell below the next cell
 
 
 def kernel_coordinates(xyz: np.ndarray, inputs: str) -> np.ndarray:
@@ -96,13 +95,7 @@ class KernelLayer(nn.Module):
     def _orders(self, q: Tensor, k: Tensor, cells: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Places sorted by cell, then projection, padding last: two times (B, heads, rounds, S) int64."""
         p = torch.stack([torch.einsum("bhsd,hrd->bhrs", part, self.directions) for part in (q, k)]).double()
-        padding = ~valid[:, None, None]
-        low = p.masked_fill(padding, torch.inf).amin(-1, keepdim=True)
-        high = p.masked_fill(padding, -torch.inf).amax(-1, keepdim=True)
-        span = (high - low).clamp(min=torch.finfo(p.dtype).tiny)
-        key = ((p - low) / span * _BELOW_ONE + cells).masked_fill_(padding, torch.inf)
-        # Numbers >= 0 are ordered as their bits, and integers are sorted faster.
-        return torch.sort(key.view(torch.int64), dim=-1, stable=True).indices.unbind(0)
+        return sorted_places(cell_keys(p, cells, valid), valid).unbind(0)
 
 
 class HeptV1Network(nn.Module):

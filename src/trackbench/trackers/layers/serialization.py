@@ -54,8 +54,7 @@ class Serialization(nn.Module):
         ranks = rank(angles, valid)
         # No matrix product below: autocast reaches none of it, whatever its state.
         key = self._lsh(angles.double(), valid, ranks) if config.serialization == "lsh" else self._curve(valid, ranks)
-        key.masked_fill_(~valid[:, None, None], torch.iinfo(torch.int64).max)
-        return torch.sort(key, dim=-1, stable=True).indices.expand(shape)
+        return sorted_places(key, valid).expand(shape)
 
     def _lsh(self, angles: Tensor, valid: Tensor, ranks: Tensor) -> Tensor:
         """Keys (layers, B, heads, rounds, S) int64, ordered as (phi cell, eta cell, projection)."""
@@ -64,13 +63,7 @@ class Serialization(nn.Module):
         eta, phi = angles[:, None, None].unbind(-1)
         weights = self.directions.double()[:, None, ..., None]
         p = weights[..., 0, :] * eta + weights[..., 1, :] * phi
-        padding = ~valid[:, None, None]
-        low = p.masked_fill_(padding, torch.inf).amin(-1, keepdim=True)
-        high = p.masked_fill_(padding, -torch.inf).amax(-1, keepdim=True)
-        span = (high - low).clamp(min=torch.finfo(p.dtype).tiny)
-        p.sub_(low).div_(span).mul_(_BELOW_ONE).add_(cell[..., 1, :] * n_eta + cell[..., 0, :])
-        # Numbers >= 0 are ordered as their bits, and integers are sorted faster.
-        return p.view(torch.int64)
+        return cell_keys(p, cell[..., 1, :] * n_eta + cell[..., 0, :], valid)
 
     def _curve(self, valid: Tensor, ranks: Tensor) -> Tensor:
         """Keys (1, B, 1, 1, S) int64: code of the cell of a hit on a grid of ranks, then its rank in phi."""
@@ -80,6 +73,32 @@ class Serialization(nn.Module):
         x, y = ((ranks << GRID_BITS) // valid.sum(1).clamp(min=1)[:, None, None]).unbind(1)
         code = (hilbert_code if self.config.serialization == "hilbert" else morton_code)(x, y)
         return (code << 32 | by_phi)[None, :, None, None]
+
+
+def cell_keys(p: Tensor, cells: Tensor, valid: Tensor) -> Tensor:
+    """Keys that are ordered as (cell, projection).
+
+    p: (..., B, heads, rounds, S) float64, projections, overwritten; cells: (B, heads, rounds, S), numbers >= 0
+    valid: (B, S) bool
+    Returns int64 of the shape of p, of no meaning in the padding.
+    """
+    padding = ~valid[:, None, None]
+    low = p.masked_fill_(padding, torch.inf).amin(-1, keepdim=True)
+    high = p.masked_fill_(padding, -torch.inf).amax(-1, keepdim=True)
+    span = (high - low).clamp(min=torch.finfo(p.dtype).tiny)
+    p.sub_(low).div_(span).mul_(_BELOW_ONE).add_(cells)
+    # Numbers >= 0 are ordered as their bits, and integers are sorted faster.
+    return p.view(torch.int64)
+
+
+def sorted_places(key: Tensor, valid: Tensor) -> Tensor:
+    """Places by rising key, padding last, ties as they come.
+
+    key: (..., B, heads, rounds, S) int64, overwritten in the padding; valid: (B, S) bool
+    Returns the shape of key, int64.
+    """
+    key.masked_fill_(~valid[:, None, None], torch.iinfo(torch.int64).max)
+    return torch.sort(key, dim=-1, stable=True).indices
 
 
 def rank(angles: Tensor, valid: Tensor) -> Tensor:
