@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from trackbench.ablations import ablation_rows, ablations, compared_settings, in_words
+from trackbench.ablations import ablation_remarks, ablation_rows, ablations, compared_settings, in_words
 from trackbench.config import check_config, read_schema
 from trackbench.errors import ConfigError, InputError
 from trackbench.evaluation.ablation import COLUMNS, CPU, NETWORK, ablation_table
@@ -333,11 +333,11 @@ def test_figure_of_a_table_without_a_column():
 # the ablations of HEPTv2
 
 
-def test_demo_scale_ablations_change_one_thing_at_a_time():
+def test_demo_scale_ablations_change_a_setting_or_a_choice_of_settings_at_a_time():
     text = (ROOT / "config/ablation.yaml").read_text()
     config = check_config(yaml.safe_load(text), SCHEMA)
     assert {name for name, _ in ablations(config)} == {"block", "sectors", "queries", "losses"}
-    assert len(config["models"]) <= 21
+    assert len(config["models"]) == 22
     base = compared_settings(config, "base", "pileup-2")
     changed = {
         name: {key for key, value in compared_settings(config, name, "pileup-2").items() if base.get(key) != value}
@@ -364,5 +364,12 @@ def test_demo_scale_ablations_change_one_thing_at_a_time():
     assert all(model["training"]["label"] for model in config["models"].values())
     assert [
         {row.x for row in ablation_rows(config, "block", "pileup-2") if row.line == line}
-        for line in ("lsh", "zorder", "phi")
-    ] == [{32, 64, 128, 512}, {32, 128, 512}, {32, 128, 512}]
+        for line in ("lsh", "zorder", "hilbert", "phi")
+    ] == [{32, 64, 128, 512}, {32, 128, 512}, {128}, {32, 128, 512}]
+    said = {name: " ".join(ablation_remarks(config, name, "pileup-2")) for name in config["collisions"]["ablations"]}
+    assert said["block"].startswith("zorder, hilbert, phi: one order for all heads, rounds and layers")
+    assert "twice as many windows" in said["sectors"] and said["queries"] == said["losses"] == ""
+    page = (ROOT / "docs/heptv2.md").read_text(encoding="utf-8").partition("## Ablations")[2].partition("\n## ")[0]
+    rows = {row for block in config["collisions"]["ablations"].values() for row in block["rows"]}
+    assert f"{len(config['models'])} trainings" in page
+    assert not [row for row in rows - {"base", "hdbscan", "helix_finder"} if f"`{row}`" not in page]

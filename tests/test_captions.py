@@ -57,6 +57,7 @@ def render(name, config, kind="efficiency", changes=None):
     if KINDS.get(name) == "collisions":
         params |= {"about": about_set("pileup-2", config), "row": "heptv2 (demo)", "kmeans": 3}
         params |= {"tiling": "500, 2000", "pileups": "5, 20", "title": "Sectors", "quoted": True}
+        params |= {"remarks": ["phi: one order"]}
         params |= changes or {}
     elif name in KINDS:
         params["about"] = about(KINDS[name], config)
@@ -236,6 +237,8 @@ def test_ablation_caption_quotes_only_where_something_is_quoted():
     for text in texts.values():
         assert text.startswith("Sectors: rows") and "4 test events of the sample pileup-2" in text
     assert "quoted from the study of blocks" in texts[True] and "quoted" not in texts[False]
+    assert "Settings: phi: one order." in texts[True]
+    assert "Settings" not in render("ablation", config, changes={"remarks": []})
 
 
 def test_scaling_caption_names_what_was_run():

@@ -380,7 +380,7 @@ def test_paper_configuration_plans_on_slurm(tmp_path):
     copy_tree(tmp_path)
     done = snakemake(tmp_path, "--dry-run", "--profile", "profiles/slurm", config="config/paper.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert re.search(r"^train +17$", done.stdout + done.stderr, re.MULTILINE)
+    assert re.search(r"^train +18$", done.stdout + done.stderr, re.MULTILINE)
 
 
 UNUSUAL = """

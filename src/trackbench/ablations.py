@@ -17,6 +17,7 @@ from trackbench.training.config import settings_classes
 BLOCK_STUDY = ("network.block", "network.serialization")  # x and lines of the published study of blocks
 # What a result is shown with, not what it is made with.
 _NOT_COMPARED = ("settings.checkpoint", "settings.device", "training.label", "training.device")
+_ONE_ORDER = ("zorder", "hilbert", "phi")  # serializations without random directions
 _NAMES_ALL = 2  # so many differing settings are all in the name of a row; of more only the changes
 _WORDS = {
     "class_weight": "class",
@@ -95,6 +96,19 @@ def ablation_rows(config: Mapping, name: str, set_name: str) -> list[AblationRow
         place = known.get(block["x"])
         rows.append(AblationRow(row, labels.get(row, row), trackers[row], model or "", trained, place, line))
     return rows
+
+
+def ablation_remarks(config: Mapping, name: str, set_name: str) -> list[str]:
+    """What a reader of an ablation has to know about its settings, a clause each."""
+    rows = config["collisions"]["ablations"][name]["rows"]
+    known = [compared_settings(config, row, set_name) for row in rows]
+    orders = {values.get("network.serialization") for values in known}
+    remarks = []
+    if fixed := [order for order in _ONE_ORDER if order in orders]:
+        remarks.append(f"{', '.join(fixed)}: one order for all heads, rounds and layers; lsh has one for each")
+    if len({values["network.overlap"] for values in known if "network.overlap" in values}) > 1:
+        remarks.append("with overlap losses of the decoder are summed over twice as many windows")
+    return remarks
 
 
 def in_words(key: str, value: object) -> str:

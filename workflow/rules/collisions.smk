@@ -244,6 +244,7 @@ rule plot_ablation:
         ),
         rows=ablation_described,
         axis=ablation_axis,
+        remarks=ablation_notes,
         quoted=quotes_blocks,
         selection=config["selection"],
         evaluation=collision_evaluation,

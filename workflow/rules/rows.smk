@@ -2,7 +2,12 @@
 # of the studies.
 from dataclasses import asdict
 
-from trackbench.ablations import BLOCK_STUDY, ablation_rows, ablations
+from trackbench.ablations import (
+    BLOCK_STUDY,
+    ablation_remarks,
+    ablation_rows,
+    ablations,
+)
 from trackbench.collisions import post_processing_sets, reference_of, row_names
 from trackbench.learning_config import (
     FLOOR,
@@ -386,6 +391,11 @@ def ablation_described(wildcards):
         asdict(row)
         for row in ablation_rows(config, wildcards.ablation, wildcards.sample)
     ]
+
+
+def ablation_notes(wildcards):
+    """What the figure has to say about its settings."""
+    return ablation_remarks(config, wildcards.ablation, wildcards.sample)
 
 
 def ablation_axis(wildcards):

@@ -29,7 +29,8 @@ def main(inputs, out, params):
     rows["steps"] = [facts[model]["steps"] if model else None for model in rows["model"]]
     evaluation = {key: params.evaluation[key] for key in ("interval", "replicas")}
     table = ablation_table(measured, **evaluation, seed=params.seed)
-    words = Words(params.title, training_statement(facts), params.axis)
+    statement = "\n".join(filter(None, [training_statement(facts), "; ".join(params.remarks)]))
+    words = Words(params.title, statement, params.axis)
     quoted = quoted_blocks(read_published(inputs.published)) if params.quoted else None
     header = sample_header(inputs.manifest, params.selection)
     save_as(out.png, *ablation_figure(table, rows, words, header, quoted))
