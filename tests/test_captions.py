@@ -238,7 +238,7 @@ def test_ablation_caption_quotes_only_where_something_is_quoted():
         assert text.startswith("Sectors: rows") and "4 test events of the sample pileup-2" in text
     assert "quoted from the study of blocks" in texts[True] and "quoted" not in texts[False]
     assert "Settings: phi: one order." in texts[True]
-    assert "Settings" not in render("ablation", config, changes={"remarks": []})
+    assert "Settings:" not in render("ablation", config, changes={"remarks": []})
 
 
 def test_scaling_caption_names_what_was_run():
