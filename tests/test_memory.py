@@ -1,9 +1,11 @@
-"""Freed memory: kept on request, and given back on request."""
+"""Freed memory: kept on request, and given back on request; what may be used, and errors of too little."""
 
 import subprocess
 import sys
 
 import pytest
+
+from trackbench import memory
 
 CODE = """
 import numpy as np
@@ -24,3 +26,13 @@ def test_freed_memory_is_kept_until_it_is_asked_for(call):
     done = subprocess.run([sys.executable, "-c", CODE.format(call=call)], capture_output=True, text=True, check=True)
     kept, returned = map(float, done.stdout.split())
     assert (kept > 60) == bool(call) and returned < 30
+
+
+def test_what_may_be_used_is_what_there_is_up_to_the_limit(monkeypatch):
+    monkeypatch.setattr(memory, "available_mb", lambda: 500.0)
+    assert [memory.free_mb(limit) for limit in (0.0, 100.0, 900.0)] == [500.0, 100.0, 500.0]
+
+
+def test_errors_of_too_little_memory():
+    assert memory.ran_out(MemoryError()) and memory.ran_out(RuntimeError("CUDA out of memory. Tried to allocate"))
+    assert not memory.ran_out(RuntimeError("no code for this"))
