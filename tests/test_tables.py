@@ -226,6 +226,10 @@ def test_published_numbers():
     assert published.loc[("heptv2", "peak_memory_mb/tiled:50000"), "value"] == pytest.approx(335.5, abs=0.1)
     assert published.loc[("encreg (200-500)", "trackml_score"), "value"] == 0.70
     assert published.loc[("maskformer_fq", "dm"), "selection"] == "pT > 1.0 GeV, |eta| < 4"
+    # HEPT + DBSCAN: 3.3 % as printed, and as what it is if one training event is its origin.
+    both = published.loc[[("hept_dbscan", "fake_rate"), ("hept_dbscan", "fake_dm_per_particle")]]
+    assert both["value"].tolist() == pytest.approx([0.033, 0.033])
+    assert both["caveat"].str.contains("if that").all() and both["caveat"].str.contains("training event").all()
     names = {metric.partition("/")[0] for _, metric in published.index}
     assert names <= METRICS.keys() | {"latency_ms", "peak_memory_mb", "flops"}
 
@@ -290,6 +294,16 @@ def test_markdown_summary(full_table):
     assert "| slow_one | \N{MINUS SIGN}4.50 +0.50 \N{MINUS SIGN}0.50 |" in text
     assert "Quoted, not measured here" in text
     assert "truth_filter" not in text
+
+
+def test_quoted_fake_rates_stand_below_the_measured_ones_of_their_convention():
+    values = {"dm": [(900, 1000)], "fake_rate": [(10, 900)], "fake_dm_per_particle": [(20, 1000)]}
+    table = metrics_table({"mine": Measured(counts_frame(values))}, TableOptions(LABEL), read_published(PUBLISHED))
+    lines = summary_markdown(table, conventions=True).partition("| Fake rate [%] |")[2].splitlines()
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in lines if line.startswith("| ")}
+    assert list(cells)[:2] == ["| ---", "| mine"] and cells["| hept_dbscan \N{DAGGER}"] == ["3.3", "3.3 |"]
+    assert cells["| heptv2 \N{DAGGER}"] == ["0.8", "- |"]
+    assert "hept_dbscan: dm: equals one training event" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(("k", "up", "down"), [(1910, 0.46483, 0.51277), (1820, 0.64369, 0.68628)])

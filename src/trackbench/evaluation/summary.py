@@ -89,7 +89,7 @@ def summary_markdown(
         head = [f"Difference to {reference}", *(c.heading for c in DIFFERENCE_COLUMNS)]
         n_events = int(difference["n_events"].iloc[0])
         parts += [markdown_table(head, rows), f"Paired bootstrap over {n_events} events, 16 to 84 percentile."]
-    parts += _fake_parts(measured) if conventions else []
+    parts += _fake_parts(measured, quoted) if conventions else []
     notes = _quoted_notes(quoted)
     parts += [f"{DAGGER} {notes[0]}", "\n".join(f"- {text}" for text in notes[1:])] if notes else []
     return "\n\n".join(parts) + "\n"
@@ -130,11 +130,13 @@ def summary_latex(
     return "\n".join(lines) + "\n"
 
 
-def _fake_parts(measured: pd.DataFrame) -> list[str]:
-    """Table of the fake rates of every convention, and their definitions."""
+def _fake_parts(measured: pd.DataFrame, quoted: pd.DataFrame) -> list[str]:
+    """Table of the fake rates of every convention measured, quoted ones below, and their definitions."""
     known = set(measured["metric"])
     columns = [column for column in FAKE_COLUMNS if column.metric in known]
     rows = [[name, *_cells(measured, name, columns, _plain)] for name in _order(measured)]
+    quoted = quoted[quoted["metric"].isin([column.metric for column in columns])]
+    rows += [[f"{name} {DAGGER}", *_cells(quoted, name, columns, _plain)] for name in quoted["tracker"].unique()]
     definitions = [f"- {c.heading}: {METRICS[c.metric].definition}." for c in columns]
     head = ["Fake rate [%]", *(c.heading for c in columns)]
     return [markdown_table(head, rows), "\n".join(definitions)]
