@@ -302,7 +302,7 @@ def test_quoted_fake_rates_stand_below_the_measured_ones_of_their_convention():
     lines = summary_markdown(table, conventions=True).partition("| Fake rate [%] |")[2].splitlines()
     cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in lines if line.startswith("| ")}
     assert list(cells)[:2] == ["| ---", "| mine"] and cells["| hept_dbscan \N{DAGGER}"] == ["3.3", "3.3 |"]
-    assert cells["| heptv2 \N{DAGGER}"] == ["0.8", "- |"]
+    assert cells["| heptv2 \N{DAGGER}"] == ["0.8", "\N{EN DASH} |"]
     assert "hept_dbscan: dm: equals one training event" in "\n".join(lines)
 
 
