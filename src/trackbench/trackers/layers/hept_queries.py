@@ -4,7 +4,7 @@ Source of the bank: HEPTv2 (github.com/Graph-COM/HEPTv2). Seeds are our own: gre
 density, as mean shift and non-maximum suppression do it, in the embedding of the encoder.
 """
 
-from collections.abc import Iterator
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.hept_encoder import PositionMLP
 from trackbench.trackers.layers.hept_features import N_POSITIONS
 
-_AT_ONCE, _AT_ONCE_CPU = 2**27, 2**19  # cosines held at once; on a CPU what its cache holds
+_AT_ONCE, _AT_ONCE_CPU = 2**27, 2**18  # cosines held at once; on a CPU what its cache holds
 _BLOCK = 256  # candidates whose order among themselves is settled at once
 
 
@@ -127,23 +127,25 @@ def _seeds_of_group(embedding: Tensor, similarity: float, neighbours: int, most:
 
 def _count_neighbours(embedding: Tensor, similarity: float) -> Tensor:
     """Neighbours of each hit, itself included. embedding: (n, E). Returns (n,) float32, whole numbers."""
-    counts = [part.gt_(similarity).sum(1) for part in _cosines(embedding, embedding)]
-    return torch.cat(counts) if counts else embedding.new_zeros(0)
+    parts = embedding.split(math.isqrt(_at_once(embedding)))
+    counts = [part.new_zeros(len(part)) for part in parts]
+    for i, part in enumerate(parts):
+        for j, other in enumerate(parts[i:], i):  # a hit is as near to another as that one is to it
+            near = (part @ other.T).gt_(similarity)
+            counts[i] += near.sum(1)
+            if j > i:
+                counts[j] += near.sum(0)
+    return torch.cat(counts)
 
 
 def _near_any(embedding: Tensor, seeds: Tensor, similarity: float) -> Tensor:
     """True for hits that are neighbours of a seed. embedding: (n, E); seeds: (m, E), m >= 1. Returns (n,) bool."""
-    near = [part.amax(1) > similarity for part in _cosines(embedding, seeds)]
-    return torch.cat(near) if near else torch.zeros(0, dtype=torch.bool, device=embedding.device)
+    parts = embedding.split(max(_at_once(embedding) // len(seeds), 1))
+    return torch.cat([(part @ seeds.T).amax(1) > similarity for part in parts])
 
 
-def _cosines(embedding: Tensor, other: Tensor) -> Iterator[Tensor]:
-    """Yield (rows, m): some rows at a time of the products. embedding: (n, E); other: (m, E)."""
-    at_once = _AT_ONCE if embedding.is_cuda else _AT_ONCE_CPU
-    columns = other.T.contiguous()
-    for part in embedding.split(max(at_once // max(len(other), 1), 1)):
-        if len(part):
-            yield part @ columns
+def _at_once(embedding: Tensor) -> int:
+    return _AT_ONCE if embedding.is_cuda else _AT_ONCE_CPU
 
 
 def _first_of_neighbours(embedding: Tensor, similarity: float) -> Tensor:
