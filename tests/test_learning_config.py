@@ -177,7 +177,9 @@ def test_sectors_are_matched_side_by_side_where_a_gpu_trains():
     model["training"]["device"] = "auto"
     assert training_threads(paper, "heptv2", "trackml") == 1  # weights that depend on no number of cores
     rule = (ROOT / "workflow/rules/train.smk").read_text().partition("rule train:")[2].partition("rule tune:")[0]
-    assert "threads: lambda wildcards: training_threads(config, wildcards.model, wildcards.set)" in " ".join(rule.split())
+    assert "threads: lambda wildcards: training_threads(config, wildcards.model, wildcards.set)" in " ".join(
+        rule.split()
+    )
     assert "train" not in yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-threads"]
 
 
