@@ -156,5 +156,23 @@ def cpu_hept_table():
     return collision_table(record["rows"], record["trainings"])
 
 
+def hept_cost_table():
+    """CPU seconds of HEPTv2 at its published size, for docs/heptv2.md: ours, the peer of the same run, quoted ones."""
+    rows = [("hits", "stage", "ours", "published design, same run", "published design, quoted (other machine)")]
+    rows.append(("---:", "---", "---:", "---:", "---:"))
+    for result in read("heptv2")["results"]:
+        quoted = result.get("quoted_cpu_s", {})
+        for stage in ("serialisation", "encoder", "decoder", "assignment", "total", "post-processing"):
+            ours, peer = (result["cpu_s"][name].get(stage) for name in ("ours", "peer"))
+            cells = (f"{part['median']:.2f}" if part else "-" for part in (ours, peer))
+            quote = f"{quoted[stage]:g}" if stage in quoted else "-"
+            rows.append((f"{result['n_hits']:,}", stage, *cells, quote))
+        ratio = "{median:.2f} ({min:.2f} to {max:.2f})".format(**result["ours_over_peer"])
+        share = f"**{result['ours_over_quoted']:.2f}**" if quoted else "-"
+        rows.append((f"{result['n_hits']:,}", "**ours / this**", "", f"**{ratio}**", share))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 if __name__ == "__main__":
-    print(table(), finder_table(), trackformers_table(), demo_hept_table(), cpu_hept_table(), sep="\n\n")
+    tables = (table, finder_table, trackformers_table, demo_hept_table, cpu_hept_table, hept_cost_table)
+    print(*(make() for make in tables), sep="\n\n")
