@@ -62,7 +62,7 @@ bench: $(STAMP)  ## run the benchmarks on simulated events, write benchmarks/res
 	    --seed 77 --format parquet --out $(dir $(BENCH))$$1 || exit; done
 	$(BIN)/python benchmarks/bench_helix_finder.py $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_simulation.py
-	$(BIN)/python benchmarks/bench_hept_attention.py
+	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_heptv2.py $(BENCH:1=2)
 
 # The scripts of gpu/ need no .venv: they run with the Python of a machine with a GPU (docs/gpu.md).
