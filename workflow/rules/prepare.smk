@@ -11,6 +11,7 @@ rule prepare:
         "logs/{run}/prepare/{sample}-{shard}.log",
     benchmark:
         "results/{run}/benchmarks/prepare/{sample}-{shard}.tsv"
+    priority: 50
     conda:
         "../../envs/light.yaml"
     threads: 1
@@ -50,6 +51,7 @@ rule index:
         "logs/{run}/index/{sample}.log",
     benchmark:
         "results/{run}/benchmarks/index/{sample}.tsv"
+    priority: 50
     conda:
         "../../envs/light.yaml"
     threads: 1

@@ -18,6 +18,7 @@ rule subevents:
         "results/{run}/benchmarks/subevents/{sample}-{shard}.tsv"
     wildcard_constraints:
         sample=SET_SAMPLE,
+    priority: 50
     conda:
         "../../envs/light.yaml"
     threads: 1
@@ -52,6 +53,7 @@ rule index_subevents:
         "results/{run}/benchmarks/index/{sample}.tsv"
     wildcard_constraints:
         sample=SET_SAMPLE,
+    priority: 50
     conda:
         "../../envs/light.yaml"
     threads: 1

@@ -21,6 +21,8 @@ rule train:
     wildcard_constraints:
         model="[a-z][a-z0-9_]*",
         set="|".join(TRAINED_SETS or ["none"]),
+    # First of what can run: the long jobs, and much waits for them.
+    priority: 100
     conda:
         "../../envs/torch.yaml"
     threads: lambda wildcards: training_threads(config, wildcards.model, wildcards.set)
