@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from toys import toy_event
 
+from trackbench.trackers.layers import hept_encoder
 from trackbench.trackers.layers.hept_batch import collate
 from trackbench.trackers.layers.hept_config import HeptConfig
 from trackbench.trackers.layers.hept_decoder import Attention, Level
@@ -491,3 +492,17 @@ def test_low_precision_leaves_in_full(kind):
 def test_same_seed_same_weights():
     first, second = (network_of(seed=5).state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_hits_part_by_part_are_the_same(monkeypatch):
+    """What a CPU does without gradients, in parts smaller than the events."""
+    network = network_of(**KINDS["learned"])
+    batch = collate(events(9, 4), "geometry")
+    with torch.no_grad():
+        whole = network(batch)[0]
+        monkeypatch.setattr(hept_encoder, "_PART", 7)
+        parts = network(batch)[0]
+    for one, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    found = hept_encoder.in_parts(lambda x, y: (x + y, x.sum(-1)), torch.ones(2, 20, 3), torch.ones(2, 20, 3))
+    assert [part.shape for part in found] == [(2, 20, 3), (2, 20)]
