@@ -103,6 +103,8 @@ def test_there_are_rules_and_environments():
 
 @pytest.mark.parametrize(("block", "conda", "script"), list(rules()))
 def test_rule_has_an_environment_that_declares_what_its_script_imports(block, conda, script):
+    if "\n    output:" not in block and "use rule" not in block and script is None:
+        return  # a target: it runs nothing
     assert conda in ENVIRONMENTS
     if script is None:
         return

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from trackbench.trackers.layers import simd_attention  # noqa: E402
-from trackbench.trackers.layers.simd_attention import attend, attention, exponential_coefficients  # noqa: E402
+from trackbench.trackers.layers.simd_attention import attend, attention  # noqa: E402
+from trackbench.trackers.layers.simd_kernels import exponential_coefficients, kernels  # noqa: E402
 
 
 def vectors(sets, n_q, n_k, width, spread=2.0, seed=0):
@@ -97,8 +98,8 @@ def test_registers_of_other_processors(monkeypatch):
     plain = binding.get_host_cpu_features()
     plain.update({name: False for name in plain if name.startswith("avx512")})
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: plain)
-    kernels = simd_attention._kernels.__wrapped__(16)
-    monkeypatch.setattr(simd_attention, "_kernels", lambda width: kernels)
+    compiled = kernels.__wrapped__(16)
+    monkeypatch.setattr(simd_attention, "kernels", lambda width: compiled)
     tensors = vectors(2, 21, 90, 16)
     require_close(attend(*tensors, 0.25), slow(*tensors, 0.25))
 
