@@ -328,7 +328,15 @@ def test_every_convention_of_the_fake_rate_is_one_column():
 
 def test_a_label_changes_no_colour():
     assert tracker_style("heptv2 (demo)") == tracker_style("heptv2")
-    assert tracker_style("other (barrel)") != tracker_style("other (endcap)")
+    assert tracker_style("other (demo)") == tracker_style("other") != tracker_style("another (demo)")
+
+
+@pytest.mark.parametrize("name", ["config", "cpu"])
+def test_rows_of_a_configuration_differ_in_colour_and_marker(name):
+    rows = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text(encoding="utf-8"))["collisions"]["trackers"]
+    assert len(rows) >= 5
+    styles = [tracker_style(f"{row} (demo)") for row in rows]
+    assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(rows)
 
 
 def test_header_of_several_samples_names_what_they_share():

@@ -242,7 +242,8 @@ def test_trackers_share_their_bins():
 
 def test_fake_rate_counts_fiducial_candidates_only():
     frame = candidates()
-    _, table = fake_rate_figure({"dbscan": frame}, "eta", "fake_dm")
+    figure, table = fake_rate_figure({"dbscan": frame}, "eta", "fake_dm")
+    assert figure.axes[0].get_ylim()[0] < 0  # markers at 0 are whole
     fiducial = frame[frame["fiducial"]]
     total = table[table["bin"] == "all"].iloc[0]
     assert (total["n_num"], total["n_den"]) == (fiducial["fake_dm"].sum(), len(fiducial))
@@ -347,16 +348,18 @@ def test_overview_errors():
         summary_figure(metrics().drop(columns="source"))
 
 
-def test_differences_are_sorted_and_centred():
+def test_differences_are_sorted_and_fill_the_axis():
     rows = [("a", "dbscan", "dm", -0.2, -0.25, -0.15), ("b", "dbscan", "dm", 0.1, 0.08, 0.12)]
     rows += [("dbscan", "dbscan", "dm", 0.0, 0.0, 0.0), ("a", "dbscan", "fake_rate", 0.3, 0.2, 0.4)]
     frame = pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
     figure, table = difference_figure(frame, header=HEADER)
     assert table["tracker"].tolist() == ["b", "a"]
     low, high = figure.axes[0].get_xlim()
-    assert low == -high and high > 0.25
+    assert -0.4 < low < -0.25 and 0.12 < high < 0.25
     assert "+0.100 [+0.080, +0.120]" in texts(figure)
     assert figure.axes[0].get_xlabel() == "DM efficiency: difference to dbscan"
+    low, high = difference_figure(frame[frame["tracker"] == "a"])[0].axes[0].get_xlim()
+    assert -0.4 < low < -0.25 and 0 < high < 0.1  # zero is always inside
 
 
 def test_differences_of_nothing_and_of_two_references():

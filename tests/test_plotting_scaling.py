@@ -151,6 +151,11 @@ def test_dm_against_time(tmp_path):
     assert len(figure.axes) == 2 and "heptv2 (demo) (GPU, wall clock)" in found
     assert any(text.startswith("acorn_gnn \N{DAGGER}") and text.endswith("A100") for text in found)
     assert any("68.27 % Wilson" in text for text in found) and any("other selections" in text for text in found)
+    assert any("vertical bars: 68.27" in text and "horizontal bars: 16-84 %" in text for text in found)
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim() and left.get_ylim()[0] < 0.6
+    assert left.get_xlabel() == "CPU time (GPU: wall clock) per event [s]"
+    assert right.get_xlabel() == "Time per event, wall clock, as published [s]"
     assert all(path.stat().st_size > 300 for path in save_figure(figure, tmp_path / "dm", points))
 
 

@@ -37,6 +37,27 @@ def test_a_single_term_is_not_shown_twice():
     assert loss_table(history("contrastive"), facts())["term"].unique().tolist() == ["contrastive"]
 
 
+def test_a_training_term_of_zero_is_absent_and_leaves_no_training_total():
+    frame = history("hit", "dice")
+    frame.loc[:1, "train_dice"] = 0.0
+    table = loss_table(frame, facts()).set_index("term")
+    assert table.loc["dice", "train"].isna().tolist() == [True, True, False]
+    assert table.loc["total", "train"].isna().all() and table.loc["total", "val"].tolist() == [15.0, 9.0, 10.5]
+    assert table.loc["hit", "train"].tolist() == [4.0, 2.0, 1.0]
+    figure, _ = training_figure([frame, history("hit", "dice")], [facts()] * 2)
+    titles = [ax.get_legend().get_title().get_text() for ax in figure.axes]
+    assert ["training totals do not compare" in title for title in titles] == [True, False]
+    ax = figure.axes[0]
+    assert ax.get_yscale() == "log" and ax.get_ylim()[0] > 0.5
+    dashed = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "--"]
+    assert not any((values == 0).any() for values in dashed)
+
+
+def test_a_term_that_is_off_in_validation_too_leaves_the_total():
+    frame = history("hit").assign(train_off=0.0, val_off=0.0)
+    assert loss_table(frame, facts()).set_index("term").loc["total", "train"].tolist() == [4.0, 2.0, 1.0]
+
+
 def test_figure_names_data_models_sets_and_label_and_marks_the_kept_weights(tmp_path):
     trainings = [(history("regression"), facts(model="encreg")), (history("a", "b"), facts(set="50-100", label=""))]
     header = Header(20, sample="TrackML-like simulation")

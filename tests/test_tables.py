@@ -353,6 +353,14 @@ def test_summary_explains_memory_and_score():
     assert "GPU memory" not in without
 
 
+def test_summary_says_what_a_demo_is():
+    counts = Measured(counts_frame({"dm": [(1, 2)]}))
+    sentence = "A demo is trained for minutes and reproduces no published model."
+    for write in (summary_markdown, summary_latex):
+        assert sentence in write(metrics_table({"a": counts, "net (demo)": counts}, TableOptions(LABEL)))
+        assert sentence not in write(metrics_table({"a": counts, "net": counts}, TableOptions(LABEL)))
+
+
 def test_summary_of_published_numbers_alone():
     table = metrics_table({}, TableOptions(LABEL), read_published(PUBLISHED))
     text = summary_markdown(table)

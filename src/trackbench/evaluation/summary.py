@@ -11,6 +11,7 @@ from trackbench.evaluation.definitions import METRICS
 from trackbench.evaluation.published import QUOTED, is_quoted
 from trackbench.evaluation.sample import TRUTH_FILTER
 from trackbench.evaluation.tables import differences
+from trackbench.evaluation.trackformers import demo_note
 
 DAGGER = "\N{DAGGER}"
 
@@ -245,7 +246,7 @@ def _caption(measured: pd.DataFrame, note: str, interval: str, side_by_side: boo
             sentences.append("Jobs ran side by side, which lengthens the latency: compare CPU times.")
     if (measured["metric"] == "peak_memory_mb").any():
         sentences.append(_MEMORY)
-    return sentences
+    return [*sentences, *demo_note(measured["tracker"])]
 
 
 def _quoted_notes(quoted: pd.DataFrame) -> list[str]:

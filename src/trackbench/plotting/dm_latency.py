@@ -37,7 +37,7 @@ def dm_latency_figure(
     metrics: the long table ``tables/metrics_{sample}.csv``; statement: how times were taken, written in the figure
     interval: name of the binomial interval in the table; region: rows of this region only
     Times are CPU seconds, of rows on a GPU wall clock. Quoted numbers are of other data, selections and hardware, which
-    their legend names.
+    their legend names; both panels have one scale of the efficiency.
     Returns the figure and its points, ``POINT_COLUMNS``. Raises ConfigError for a missing column or an empty statement.
     """
     if not statement:
@@ -45,15 +45,18 @@ def dm_latency_figure(
     points = dm_latency_points(metrics, region)
     measured, quoted = points[~points["quoted"]], points[points["quoted"]]
     figure = new_figure(14.0 if len(quoted) else 8.0, 7.0)
-    axes = figure.subplots(1, 2 if len(quoted) else 1, squeeze=False)[0]
-    _draw(axes[0], measured, "Time per event [s]", "measured on the same events")
+    axes = figure.subplots(1, 2 if len(quoted) else 1, sharey=True, squeeze=False)[0]
+    clock = f"{CPU} per event [s]" if (measured["clock"] == CPU).all() else f"{CPU} (GPU: {WALL}) per event [s]"
+    _draw(axes[0], measured, clock, "measured on the same events")
+    axes[0].set_ylabel(METRICS["dm"].title)
     if len(quoted):
         title = f"{DAGGER} quoted: other data, other selections, other hardware"
-        _draw(axes[1], quoted, "Time per event as published [s]", title)
+        _draw(axes[1], quoted, f"Time per event, {WALL}, as published [s]", title)
     if measured.empty:
         draw_note(axes[0], "nothing to show")
-    bars = f"bars: {interval_text(interval)}; 16-84 % of events" if interval else ""
-    draw_header(axes[0], header, "\n".join(filter(None, (statement, bars))), right=axes[-1], margin=1.8)
+    y_bars = f"vertical bars: {interval_text(interval)}; " if interval else ""
+    bars = f"{y_bars}horizontal bars: 16-84 % of events"
+    draw_header(axes[0], header, "\n".join((statement, bars)), right=axes[-1], margin=1.8)
     return figure, points
 
 
@@ -92,7 +95,7 @@ def _draw(ax: Axes, points: pd.DataFrame, label: str, title: str) -> None:
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel=label, ylabel=METRICS["dm"].title)
+    ax.set_xlabel(label)
     ax.margins(0.12)
     ax.grid(color="0.92", linewidth=0.8)
     if len(points):

@@ -155,14 +155,14 @@ def _draw_points(ax: Axes, table: pd.DataFrame, trackers: list[str], columns: tu
 
 
 def _set_rate_range(ax: Axes, table: pd.DataFrame, n_trackers: int, is_fake: bool) -> None:
-    """Leave room for the legend above the data; an efficiency axis starts at 0 and has ticks up to 1."""
+    """Leave room for the legend above the data; markers at 0 are whole, ticks start there."""
     values = _inside(table)["value"].to_numpy(np.float64)
     top = 1.0
     if is_fake:
         highest = np.nanmax(values, initial=0.0)
         top = min(1.0, max(1.15 * highest, 0.02))
     rows = (n_trackers + 1) // 2 + 1  # two columns and a title
-    ax.set_ylim(0.0 if is_fake else -0.02 * top, top * (1.05 + 0.085 * rows))
+    ax.set_ylim(-0.02 * top, top * (1.05 + 0.085 * rows))
     ticks = ax.yaxis.get_major_locator().tick_values(0.0, top)
     ticks = ticks[(ticks >= 0) & (ticks <= top * (1 + 1e-9))]
     ax.set_yticks(ticks)

@@ -68,6 +68,12 @@ TRACKER_STYLES = {
     "ckf": TrackerStyle("#656364", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
 }
+# Variants of HEPTv2: no other row of the configurations of whole events has their colour.
+VARIANT_STYLES = {
+    "heptv2_clean": TrackerStyle("#ffa90e", "H"),
+    "heptv2_seeds": TrackerStyle("#92dadd", "^"),
+    "heptv2_dbscan": TrackerStyle("#a96b59", "P"),
+}
 _QUOTED_AS = {"hept": "hept_dbscan"}  # tracker and the name of its quoted rows: one look
 # Rows of sub-events of few tracks only: distinct pairs, not distinct colours. EncReg, the main row, stands out; floor
 # and ceilings are black and not solid.
@@ -139,13 +145,14 @@ def tracker_style(name: str) -> TrackerStyle:
     """Return colour and marker of tracker ``name``: fixed for known trackers, else from its name.
 
     The fallback depends on the name alone (CRC-32), so a tracker looks the same in every figure and
-    in every process. A label in brackets, as in ``heptv2 (demo)``, changes nothing for known trackers.
+    in every process. A label in brackets, as in ``heptv2 (demo)``, changes nothing.
     """
     known = name.partition(" (")[0]
     known = _QUOTED_AS.get(known, known)
-    if known in TRACKER_STYLES:
-        return TRACKER_STYLES[known]
-    code = zlib.crc32(name.encode())
+    fixed = TRACKER_STYLES | VARIANT_STYLES
+    if known in fixed:
+        return fixed[known]
+    code = zlib.crc32(known.encode())
     color = PALETTE[code % len(PALETTE)]
     return TrackerStyle(color, _FALLBACK_MARKERS[code // len(PALETTE) % len(_FALLBACK_MARKERS)])
 

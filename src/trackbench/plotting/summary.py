@@ -140,10 +140,12 @@ def difference_figure(
         ax.errorbar([entry.value], [i], xerr=bars, color=style.color, marker=style.marker, markersize=9, linestyle="")
         text = f"{entry.value:+.3f} [{entry.lo:+.3f}, {entry.hi:+.3f}]".replace("-", "\N{MINUS SIGN}")
         _write_above(ax, text, entry.value, i)
-    reach = 1.6 * np.nanmax(np.abs(rows[["value", "lo", "hi"]].to_numpy(np.float64)), initial=0.01)
-    ax.set_xlim(-reach, reach)
+    values = rows[["value", "lo", "hi"]].to_numpy(np.float64)
+    low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
+    room = 0.22 * max(high - low, 0.01)  # for half of the text above an outermost point
+    ax.set_xlim(low - room, high + room)
     title = METRICS[metric].title if metric in METRICS else metric
     ax.set_xlabel(f"{title}: difference to {references[0] if references else 'the reference'}")
     _finish_rows(np.array([ax]), rows["tracker"].tolist())
-    draw_header(ax, header, "bars: paired bootstrap over events, 16-84 %")
+    draw_header(ax, header, "bars: paired bootstrap over events, 16-84 %", margin=3.0)
     return figure, rows

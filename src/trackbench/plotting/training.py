@@ -16,6 +16,7 @@ COLUMNS = ("model", "set", "task", "label", "step", "epoch", "learning_rate", "t
 FACTS = ("model", "set", "task", "label", "best_step", "validation_loss", "training_events", "parameters")
 TOTAL = "total"
 _PER_ROW = 3
+_LATE = "decoder trained from later on:\ntraining totals do not compare"
 _COLORS = {TOTAL: "black", "regression": PALETTE[0], "classification": PALETTE[1], "contrastive": PALETTE[2]}
 
 
@@ -25,7 +26,9 @@ def loss_table(history: pd.DataFrame, facts: Mapping) -> pd.DataFrame:
     history: columns step, epoch, learning_rate, train_TERM and val_TERM of every term and of "total"
     facts: of the same training, with ``FACTS``
     Returns ``COLUMNS``: one row per validation and term, the total last; ``best`` marks the validation whose weights
-    are kept. A total of one term only is left out. Raises ConfigError for a missing column or fact.
+    are kept. A total of one term only is left out. A training term of exactly 0 is absent (NaN): it is switched on
+    later, so that no training total compares with another or with validation, and all training totals are NaN.
+    Raises ConfigError for a missing column or fact.
     """
     check_columns("training history", history, ("step", "epoch", "learning_rate", f"train_{TOTAL}", f"val_{TOTAL}"))
     missing = [name for name in FACTS if name not in facts]
@@ -34,13 +37,18 @@ def loss_table(history: pd.DataFrame, facts: Mapping) -> pd.DataFrame:
     terms = [name.removeprefix("val_") for name in history if name.startswith("val_") and name != f"val_{TOTAL}"]
     terms = terms if len(terms) == 1 else [*terms, TOTAL]
     check_columns("training history", history, [f"train_{term}" for term in terms])
+    train = history[[f"train_{term}" for term in terms]].astype(float).set_axis(terms, axis=1)
+    val = history[[f"val_{term}" for term in terms]].set_axis(terms, axis=1)
+    train = train.where(train != 0)
+    if TOTAL in terms and (train.isna() & (val != 0)).any(axis=None):
+        train[TOTAL] = np.nan
     parts = []
     for term in terms:
         part = history[["step", "epoch", "learning_rate"]].assign(
             **{name: facts[name] for name in ("model", "set", "task", "label")},
             term=term,
-            train=history[f"train_{term}"],
-            val=history[f"val_{term}"],
+            train=train[term],
+            val=val[term],
             best=history["step"] == facts["best_step"],
         )
         parts.append(part[list(COLUMNS)])
@@ -86,11 +94,13 @@ def _draw_panel(ax: Axes, table: pd.DataFrame, facts: Mapping) -> None:
         handles.append(Line2D([], [], color=color, label=term))
     kept = table[table["best"]].tail(1)  # the total, or the only term
     ax.plot(kept["step"], kept["val"], color="black", marker="*", markersize=15, linestyle="", zorder=5)
-    _set_range(ax, table[["train", "val"]].to_numpy(np.float64), 3 + len(handles))
+    late = table.loc[table["term"] == TOTAL, "train"].isna().any()
+    columns = 2 if len(handles) > 3 else 1
+    title = _summary(facts) + (f"\n{_LATE}" if late else "")
+    _set_range(ax, table[["train", "val"]].to_numpy(np.float64), 1 + title.count("\n") - (-len(handles) // columns))
     ax.set_xlabel("Step")
-    ax.legend(
-        handles=handles, loc="upper right", fontsize=11, title=_summary(facts), title_fontsize=11, alignment="left"
-    )
+    options = {"loc": "upper right", "fontsize": 11, "title_fontsize": 11, "alignment": "left", "ncols": columns}
+    ax.legend(handles=handles, title=title, **options)
 
 
 def _set_range(ax: Axes, values: np.ndarray, lines: int) -> None:
