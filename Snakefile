@@ -17,6 +17,7 @@ if not workflow.configfiles:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/rows.smk"
+include: "workflow/rules/scaling_rows.smk"
 
 
 report: "workflow/report/workflow.rst"
