@@ -219,7 +219,9 @@ def test_figures_of_scaling_and_of_dm_against_time(smoke):
     table = pd.read_csv(results / "figures/scaling_pileup-2.csv")
     assert set(table["protocol"]) == {"tiled", "pile-up", "quoted"}
     points = pd.read_csv(results / "figures/dm_latency_pileup-2.csv")
-    assert set(points.loc[~points["quoted"], "row"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)"}
+    assert set(points.loc[~points["quoted"], "row"]) == {
+        *("dbscan", "helix_finder", "hept (smoke test)", "heptv2 (smoke test)"),
+    }
     report = (results / "report.html").read_text(encoding="utf-8")
     assert "scaling_pileup-2.png" in report and "dm_latency_pileup-2.png" in report
 
@@ -251,7 +253,7 @@ FEW_ROW = {"reconstruct_subevents", "evaluate_subevents", "plot_fit_accuracy", "
 TIMED_ROW = {"tune_subevents", "track_latency", "plot_track_latency", "decomposition"}  # of contrastive
 TRAINED = {"train", "predictions", "reconstruct_transfer", "plot_matrix", "plot_parameters", "plot_training"}
 FEW_SCORED = {"ceilings", "label_noise", "plot_label_noise", "plot_matrix", "plot_parameters"} | FEW_ROW | TIMED_ROW
-LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions", "plot_dm_latency"}
+LOW_PLOTS = {"plot_overview_collisions", "plot_rates_collisions", "plot_dm_latency", "plot_ablation"}
 LOW_ROW = {"reconstruct_collisions", "tables_collisions"} | LOW_PLOTS  # of helix_finder, which is not tuned
 SCALED = {"scaling", "plot_scaling"}  # of heptv2 too
 LOW_STEPS = {"tune_collisions", "post_processing"} | SCALED  # of heptv2

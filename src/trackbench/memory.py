@@ -12,6 +12,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_USUAL_LIMIT = 128 * 1024  # glibc's default of both [bytes]
 
 
 def _status_mb(key: str) -> float | None:
@@ -73,18 +74,27 @@ def return_free_memory() -> None:
         logger.debug("freed memory cannot be returned: the peak memory may come out too low")
 
 
-def keep_free_memory() -> None:
-    """Keep freed memory in this process for good instead of giving it back to the system (Linux, glibc).
+@contextmanager
+def keep_free_memory() -> Iterator[None]:
+    """Keep freed memory in this process instead of giving it back to the system at once (Linux, glibc).
 
     For work that asks for the same large arrays again and again, such as the steps of a training: pages need not be
-    cleared anew each time, which took a tenth of a step. ``return_free_memory`` still works.
+    cleared anew each time, which took a tenth of a step. ``return_free_memory`` still works; it is called at the end,
+    when glibc's usual limits hold again.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
+        yield
         return
     mallopt(_M_MMAP_THRESHOLD, 2**30)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _USUAL_LIMIT)
+        mallopt(_M_TRIM_THRESHOLD, _USUAL_LIMIT)
+        return_free_memory()
 
 
 def reset_peak() -> None:

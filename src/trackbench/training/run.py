@@ -68,7 +68,6 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     task = make_task(job.kind, settings["network"], settings["loss"])
     config = settings["training"]
     torch.set_num_threads(job.threads)
-    keep_free_memory()
     sample = _sample(manifest)
     streams = [
         EventStream(index, split, config.batch_size, job.seed, config.shard_buffer, sample["length"])
@@ -76,7 +75,7 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     ]
     identity = _identity(job, settings, sample["sha256"], streams)
     _refuse_other(files, identity)
-    with RunFolder(files.folder, identity) as run:
+    with keep_free_memory(), RunFolder(files.folder, identity) as run:
         model = Trainer(task, *streams, config, run).train()
         facts = {**_facts(job, config, model, streams), "length": sample["length"], **_origin(identity)}
         facts = _write(task, model, facts, job, files)
