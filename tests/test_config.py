@@ -8,6 +8,8 @@ import yaml
 
 from trackbench.config import check_config, read_schema
 from trackbench.errors import ConfigError
+from trackbench.learning_config import Row, main_row, options_to_tune
+from trackbench.trackers.base import load_module, tracker_names
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = read_schema(ROOT / "workflow/schemas/config.schema.yaml")
@@ -83,6 +85,24 @@ def test_given_values_survive():
             {"trackers": {"helix_hash": {}, "encreg": {}}},
             ["trackers.encreg.checkpoint", "missing", "trained weights", "subevents.trackers with a model"],
         ),
+        ({"trackers": {"wide": {"tracker": "dbscn"}}}, ["trackers.wide.tracker", "'dbscn'", "did you mean 'dbscan'?"]),
+        ({"trackers": {"wide": {"tracker": "dbscan", "epss": 1}}}, ["key", "trackers.wide.epss", "unknown key"]),
+        ({"trackers": {"wide": {"barrel_eps": 3}}}, ["tracker 'wide'", "does not exist"]),
+        ({"trackers": {"wide": {"tracker": 3}}}, ["trackers.wide.tracker", "type string"]),
+        ({"trackers": {"Wide-1": {"tracker": "dbscan"}}}, ["key trackers", "'Wide-1'", "pattern"]),
+        (
+            {"trackers": {"hdbscan": {"tracker": "dbscan"}}},
+            ["trackers.hdbscan.tracker", "'dbscan' in a row named like another tracker", "'hdbscan', or another name"],
+        ),
+        ({"trackers": {"mine": {"tracker": "encreg"}}}, ["trackers.mine.checkpoint", "missing", "trained weights"]),
+        (
+            {"trackers": {"wide": {"tracker": "dbscan"}}, "effects": {"trackers": ["dbscan"]}},
+            ["'dbscan'", "some of wide"],
+        ),
+        (
+            {"trackers": {"wide": {"tracker": "dbscan"}}, "evaluation": {"reference": "dbscan"}},
+            ["evaluation.reference", "'dbscan'", "one of wide"],
+        ),
     ],
 )
 def test_each_mistake_is_one_clear_sentence(changes, words):
@@ -96,6 +116,33 @@ def test_each_mistake_is_one_clear_sentence(changes, words):
 
 def test_a_learned_tracker_with_weights_is_one_like_others():
     assert "latent" in check(trackers={"helix_hash": {}, "latent": {"checkpoint": "w.pt"}})["trackers"]
+
+
+def test_one_tracker_can_be_several_rows():
+    rows = {
+        "dbscan": {},
+        "dbscan_wide": {"tracker": "dbscan", "barrel_eps": 0.2},
+        "finder": {"tracker": "helix_finder"},
+    }
+    complete = check(trackers=rows, effects={"trackers": ["dbscan_wide"]}, evaluation={"reference": "dbscan_wide"})
+    assert main_row(complete, "dbscan") == Row("dbscan", {}, None, None)
+    assert main_row(complete, "dbscan_wide") == Row("dbscan", {"barrel_eps": 0.2}, None, None)
+    assert complete["trackers"] == rows  # the look-up takes nothing away
+    assert check(trackers={"wide": {"tracker": "dbscan"}})["evaluation"]["reference"] == "wide"
+    assert check(trackers={"dbscan": {"tracker": "dbscan"}})["trackers"]
+
+
+def test_what_a_row_sets_is_not_tuned():
+    space = list(load_module("dbscan").Tracker.search_space)
+    complete = check(trackers={"open": {"tracker": "dbscan"}, "half": {"tracker": "dbscan", space[0]: 1}})
+    assert options_to_tune(main_row(complete, "open")) == space
+    assert options_to_tune(main_row(complete, "half")) == space[1:]
+    assert options_to_tune(Row("dbscan", dict.fromkeys(space, 1), None, None)) == []
+    assert options_to_tune(Row("helix_finder", {}, None, None)) == []
+
+
+def test_no_tracker_has_a_setting_of_the_name_of_the_reserved_key():
+    assert [name for name in tracker_names() if "tracker" in load_module(name).Config.__dataclass_fields__] == []
 
 
 def test_every_option_is_documented():

@@ -8,7 +8,7 @@ from pathlib import Path
 from trackbench.collisions import check_collisions
 from trackbench.derived_sets import complete_derived
 from trackbench.errors import ConfigError, describe
-from trackbench.learning_config import check_learning, check_weights
+from trackbench.learning_config import check_learning, check_main_row
 
 
 def check_config(config: Mapping, schema: Mapping) -> dict:
@@ -28,9 +28,8 @@ def check_config(config: Mapping, schema: Mapping) -> dict:
     )
     if errors:
         raise ConfigError(_sentence(errors[0]))
-    for name, settings in complete["trackers"].items():
-        build_config(name, settings)
-        check_weights(name, settings)
+    for name in complete["trackers"]:
+        check_main_row(complete, name)
     if complete["evaluation"]["reference"] is None:
         complete["evaluation"]["reference"] = next(iter(complete["trackers"]))
     for name, settings in complete["surfaces"].items():

@@ -1,8 +1,8 @@
-"""What the workflow configuration says about data sets of few tracks and trained networks: check it, look things up.
+"""What the workflow configuration says about rows, data sets of few tracks and networks: check it, look things up.
 
-Light on purpose: every job of the workflow reads it. A *row* is an entry of ``subevents.trackers`` or
-``collisions.trackers``, whichever the set belongs to; written ``name@10-50`` it is the row with the weights trained on
-that set, whatever set it is run on.
+Light on purpose: every job of the workflow reads it. A *row* is an entry of ``trackers`` (main sample, pile-up scan and
+effects), or of ``subevents.trackers`` or ``collisions.trackers``, whichever the set belongs to; of the latter two
+``name@10-50`` is the row with the weights trained on that set, whatever set it is run on.
 """
 
 import re
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from trackbench.derived_sets import origin_of, weights_set
 from trackbench.errors import ConfigError, describe
-from trackbench.trackers.base import build_config, load_module
+from trackbench.settings import build_dataclass
+from trackbench.trackers.base import build_config, load_module, tracker_names
 
 FLOOR = "hit_angles"
 
@@ -35,6 +36,18 @@ def set_range(name: str) -> tuple[int, int]:
 def block_of(config: Mapping, set_name: str) -> str:
     """Block of the configuration that a set belongs to: "collisions" (full events) or "subevents"."""
     return "collisions" if set_name in config["collisions"]["sets"] else "subevents"
+
+
+def main_row(config: Mapping, name: str) -> Row:
+    """Look up an entry of ``trackers``: its reserved key ``tracker`` names the module, all others are settings."""
+    settings = dict(config["trackers"][name])
+    return Row(settings.pop("tracker", name), settings, None, None)
+
+
+def options_to_tune(row: Row) -> list[str]:
+    """Tunable settings of the row's tracker that the row leaves open."""
+    space = load_module(row.tracker).Tracker.space_to_tune(row.settings)
+    return [option for option in space if option not in row.settings]
 
 
 def find_row(config: Mapping, name: str, set_name: str) -> Row:
@@ -125,11 +138,23 @@ def check_learning(config: Mapping) -> None:
     _check_studies(config)
 
 
-def check_weights(name: str, settings: Mapping) -> None:
-    """Raise ConfigError for a learned tracker among the main ``trackers`` without weights: none are trained for it."""
-    if hasattr(load_module(name).Config, "checkpoint") and not settings.get("checkpoint"):
+def check_main_row(config: Mapping, name: str) -> None:
+    """Check an entry of ``trackers``. Raises ConfigError.
+
+    A row named like a tracker is that tracker, and a learned one needs weights: none are trained for the main sample.
+    """
+    where, row = f"trackers.{name}", main_row(config, name)
+    try:
+        module = load_module(row.tracker)
+    except ConfigError as error:
+        raise (error if row.tracker == name else ConfigError(f"config key {where}.tracker: {error}")) from None
+    is_own = row.tracker == name or name not in tracker_names()
+    what = f"value '{row.tracker}' in a row named like another tracker"
+    _require(f"{where}.tracker", what, is_own, f"'{name}', or another name of the row")
+    build_dataclass(module.Config, where, row.settings)
+    if hasattr(module.Config, "checkpoint") and not row.settings.get("checkpoint"):
         remedy = "give the path of its weights, or make it a row of subevents.trackers with a model"
-        raise ConfigError(describe(f"config key trackers.{name}.checkpoint", "missing", "trained weights", remedy))
+        raise ConfigError(describe(f"config key {where}.checkpoint", "missing", "trained weights", remedy))
 
 
 def _check_parents(config: Mapping) -> None:
@@ -143,7 +168,6 @@ def _check_parents(config: Mapping) -> None:
 
 
 def _check_model(config: Mapping, name: str) -> None:
-    from trackbench.settings import build_dataclass
     from trackbench.training.config import check_task, settings_classes
 
     where, entry = f"models.{name}", config["models"][name]

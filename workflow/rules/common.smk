@@ -18,6 +18,7 @@ from trackbench.config import check_config, read_schema
 from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
 from trackbench.files import write_json
+from trackbench.learning_config import main_row, options_to_tune
 from trackbench.trackers.base import load_module
 
 try:
@@ -30,7 +31,11 @@ except TrackbenchError as error:
 RUN = config["run"]
 DATA = config["data"]
 TRACKERS = list(config["trackers"])
-FITTING_TRACKERS = [name for name in TRACKERS if load_module(name).Tracker.fits]
+FITTING_TRACKERS = [
+    name
+    for name in TRACKERS
+    if load_module(main_row(config, name).tracker).Tracker.fits
+]
 SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 EFFECTS = config["effects"]["variations"]
 EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
@@ -171,13 +176,16 @@ def raw_source(wildcards):
 
 
 def is_tuned(tracker):
-    """Trackers that declare tunable settings are tuned when validation events are set aside for it."""
-    tunable = bool(load_module(tracker).Tracker.search_space)
-    return tunable and min(config["tuning"]["events"], DATA["events"]["val"]) > 0
+    """Rows that leave tunable settings open are tuned when validation events are set aside for it."""
+    open_settings = options_to_tune(main_row(config, tracker))
+    return (
+        bool(open_settings)
+        and min(config["tuning"]["events"], DATA["events"]["val"]) > 0
+    )
 
 
 def settings_file(tracker):
-    """File with the tuned settings of a tracker, or nothing if it is not tuned."""
+    """File with the tuned settings of a row of the main table, or nothing if it is not tuned."""
     return f"results/{RUN}/tuned/{tracker}.json" if is_tuned(tracker) else []
 
 
@@ -188,8 +196,20 @@ def digest(script, *modules):
 
 
 def tracker_digest(script):
-    """The same for scripts that load the tracker named by the wildcard."""
-    return lambda wildcards: digest(script, f"trackbench.trackers.{wildcards.tracker}")
+    """The same for scripts that load the tracker of the row of the main table that the wildcard names."""
+    return lambda wildcards: digest(
+        script, *row_modules(main_row(config, wildcards.tracker))
+    )
+
+
+def main_module(wildcards):
+    """Tracker module of that row."""
+    return main_row(config, wildcards.tracker).tracker
+
+
+def main_settings(wildcards):
+    """Settings of that row."""
+    return main_row(config, wildcards.tracker).settings
 
 
 def all_trackers_digest(script, names):

@@ -25,8 +25,8 @@ rule reconstruct:
         runtime=120,
     params:
         code=tracker_digest("reconstruct.py"),
-        tracker="{tracker}",
-        settings=lambda wildcards: config["trackers"][wildcards.tracker],
+        tracker=main_module,
+        settings=main_settings,
         seed=config["seed"],
         sectors=DATA["sectors"],
         pad_to=DATA["pad_to"],
@@ -54,7 +54,8 @@ rule reconstruct_tiled:
         runtime=120,
     params:
         code=tracker_digest("reconstruct_tiled.py"),
-        settings=lambda wildcards: config["trackers"][wildcards.tracker],
+        tracker=main_module,
+        settings=main_settings,
         seed=config["seed"],
         sectors=DATA["sectors"],
         sizes=config["scan"]["tiling"],

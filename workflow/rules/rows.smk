@@ -141,9 +141,7 @@ def tuned_file(name, row, set_name):
     else:
         known = SUBEVENTS["parents"]["events"]["val"]
     events = min(config[block_of(config, set_name)]["tuning"]["events"], known)
-    tracker = load_module(row.tracker).Tracker
-    space = tracker.space_to_tune(row.settings).keys() - row.settings.keys()
-    if not events or not space:
+    if not events or not options_to_tune(row):
         return []
     sample = sample_of(row.trained_on or set_name)
     return f"results/{RUN}/tuned/{sample}/{name.partition('@')[0]}.json"

@@ -60,8 +60,8 @@ rule tune:
         runtime=120,
     params:
         code=tracker_digest("tune.py"),
-        tracker="{tracker}",
-        settings=lambda wildcards: config["trackers"][wildcards.tracker],
+        tracker=main_module,
+        settings=main_settings,
         selection=config["selection"],
         metric="dm",
         events=config["tuning"]["events"],

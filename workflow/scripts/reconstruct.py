@@ -23,7 +23,8 @@ def main(index, tuned, out, name, params):
     events = read_events(index, "test")
     if params.pad_to is not None:
         events = ((pad_hits(hits, params.pad_to), None) for hits, _ in events)
-    facts = {"tracker": name, "threads": THREADS, "sectors": params.sectors, "pad_to": params.pad_to}
+    facts = {"tracker": name, "module": params.tracker, "threads": THREADS}
+    facts |= {"sectors": params.sectors, "pad_to": params.pad_to}
     run_tracker(tracker, events, out.tracks, out.parameters, out.timing, out.run, facts=facts)
 
 

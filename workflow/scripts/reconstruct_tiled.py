@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from trackbench.jobs import job
 
 
-def main(index, tuned, out, name, params):
+def main(index, tuned, out, params):
     import json
 
     from trackbench.data.shards import read_events
@@ -17,7 +17,7 @@ def main(index, tuned, out, name, params):
     from trackbench.tiling import time_tiled
 
     settings = json.loads(Path(tuned).read_text())["settings"] if tuned else params.settings
-    tracker = build_sectored(name, settings, params.seed, **params.sectors)
+    tracker = build_sectored(params.tracker, settings, params.seed, **params.sectors)
     hits, _ = next(read_events(index, "test", limit=1))
     timing = time_tiled(tracker, hits, tuple(params.sizes), params.seed, n_calls=params.calls)
     write_text(out, timing.to_csv(index=False))
@@ -28,6 +28,5 @@ with job(snakemake.log[0], threads=1):
         snakemake.input.index,
         snakemake.input.get("settings"),
         snakemake.output.timing,
-        snakemake.wildcards.tracker,
         snakemake.params,
     )

@@ -77,7 +77,7 @@ def make_row(study: Study, set_name: str, name: str) -> None:
     stem = study.folder / "tracks" / study.sample(set_name).name / name
     names = ("{}.parquet", "{}-parameters.parquet", "{}-timing.csv", "{}-run.json")
     files = [Path(text.format(stem)) for text in names]
-    facts = {"tracker": name, "threads": 1}
+    facts = {"tracker": name, "module": row.tracker, "threads": 1}
     run_tracker(tracker, read_events(index, "test"), *files, facts=facts)
     _evaluate(study, set_name, name, files[0], files[1])
 
