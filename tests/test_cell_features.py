@@ -151,7 +151,7 @@ def test_modules_agree_with_the_published_table():
 
 def test_modules_agree_with_the_simulated_detector():
     pytest.importorskip("acts")
-    from trackbench.simulation.detectors import ROTATION_COLUMNS, build_detectors
+    from trackbench.geometry.acts_detector import ROTATION_COLUMNS, build_detectors
 
     built, table = build_detectors(), module_table()
     np.testing.assert_allclose(table.rotation.reshape(-1, 9), built[ROTATION_COLUMNS], atol=1e-9)

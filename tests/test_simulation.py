@@ -15,9 +15,9 @@ pytest.importorskip("pythia8mc", reason="the extra 'simulate' is not installed")
 from trackbench.data.particle_id import generation_number, vertex_number
 from trackbench.data.weights import hit_weights
 from trackbench.errors import ConfigError
+from trackbench.geometry.acts_detector import DETECTOR_COLUMNS, build_detector, build_detectors
 from trackbench.geometry.detector import is_known_module
 from trackbench.simulation.config import SimulationConfig
-from trackbench.simulation.detectors import DETECTOR_COLUMNS, build_detector, build_detectors
 from trackbench.simulation.fatras import propagate
 from trackbench.simulation.generator import prepare_generator
 from trackbench.simulation.simulate import Simulator, simulate, simulate_parallel

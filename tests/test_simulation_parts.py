@@ -10,10 +10,10 @@ import pytest
 
 from trackbench.data.particle_id import generation_number, pack_particle_id
 from trackbench.errors import ConfigError, MissingExtraError
+from trackbench.geometry.acts_detector import DETECTOR_COLUMNS, Detector
 from trackbench.geometry.detector import FIELD_T
 from trackbench.simulation import interactions, output
 from trackbench.simulation.config import PRESETS, SimulationConfig
-from trackbench.simulation.detectors import DETECTOR_COLUMNS, Detector
 from trackbench.simulation.digitisation import Modules, digitise
 from trackbench.simulation.fatras import SimulatedHits, no_hits
 from trackbench.simulation.misalignment import displace, module_shifts
@@ -324,10 +324,11 @@ def test_failed_write_leaves_no_file(tmp_path):
 
 @pytest.mark.parametrize("package", ["acts", "pythia8mc"])
 def test_missing_extra_says_what_to_install(package, monkeypatch, tmp_path):
-    from trackbench.simulation import detectors, generator
+    from trackbench.geometry import acts_detector
+    from trackbench.simulation import generator
 
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    load = detectors.load_acts if package == "acts" else generator.load_pythia
+    load = acts_detector.load_acts if package == "acts" else generator.load_pythia
     with pytest.raises(
         MissingExtraError, match=rf"'{package}' is not installed; run pip install 'trackbench\[simulate\]'"
     ):

@@ -10,7 +10,7 @@ from trackbench.jobs import job
 
 def main(out):
     from trackbench.files import atomic_path
-    from trackbench.simulation.detectors import build_detectors
+    from trackbench.geometry.acts_detector import build_detectors
 
     with atomic_path(out) as temporary:
         build_detectors().to_csv(temporary, index=False)

@@ -3,7 +3,7 @@
 The modules of a ring or of a row around the beam stand at equal distances in azimuth, so a few numbers per volume
 give the columns ``rot_*``, ``module_t``, ``pitch_u`` and ``pitch_v`` of the published ``detectors.csv`` (Kaggle
 "TrackML Particle Tracking Challenge") to the six digits it has. Tests compare them with that table and with the one
-built from the ACTS geometry (``simulation.detectors``), which has centres and sizes too.
+built from the ACTS geometry (``geometry.acts_detector``), which has centres and sizes too.
 """
 
 import functools

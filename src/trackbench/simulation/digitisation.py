@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trackbench.geometry.acts_detector import ROTATION_COLUMNS, Detector
 from trackbench.geometry.detector import BARREL_VOLUMES, is_pixel
-from trackbench.simulation.detectors import ROTATION_COLUMNS, Detector
 
 VALUE_SPREAD = 0.05  # relative noise of a pixel's value
 MAX_LENGTH = 5.0  # longest segment along one axis [mm]

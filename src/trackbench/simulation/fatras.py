@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from trackbench.geometry.acts_detector import build_detector, load_acts
 from trackbench.geometry.detector import FIELD_T
-from trackbench.simulation.detectors import build_detector, load_acts
 
 PT_MIN_HITS = 0.15  # softer particles leave no hits in TrackML [GeV]
 P_MIN = 0.1  # below this momentum Fatras stops a particle [GeV]; its default 0.5 kills soft ones silently

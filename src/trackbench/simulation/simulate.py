@@ -12,8 +12,8 @@ import pandas as pd
 
 from trackbench.data.weights import hit_weights
 from trackbench.errors import ConfigError, describe
+from trackbench.geometry.acts_detector import build_detector
 from trackbench.simulation.config import SimulationConfig
-from trackbench.simulation.detectors import build_detector
 from trackbench.simulation.digitisation import Clusters, Modules, digitise
 from trackbench.simulation.fatras import SimulatedHits, no_hits, propagate
 from trackbench.simulation.generator import Generator, prepare_generator

@@ -23,7 +23,10 @@ from trackbench.data.tracks import Tracks
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.settings import build_dataclass
 
-STAGES = ("features", "graph", "filter", "network", "clustering", "postprocess")
+STAGES = (
+    *("features", "graph", "filter", "network", "clustering", "postprocess"),
+    *("read", "seeding", "finding", "ambiguity"),  # of Kalman filters
+)
 
 
 class Timer:

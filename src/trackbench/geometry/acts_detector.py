@@ -1,7 +1,8 @@
-"""The TrackML ``detectors.csv`` table, built from the ACTS generic detector without any data file.
+"""The ACTS generic detector, and the TrackML ``detectors.csv`` table built from it without any data file.
 
-The geometry (centres, rotations, sizes, thicknesses) comes from ACTS. Two things are not in it and come
-from ``geometry.modules``: the cell pitches of the published table, and TrackML's numbering of the endcap modules.
+Simulation and the Kalman filter use it. The geometry (centres, rotations, sizes, thicknesses) comes from ACTS. Two
+things are not in it and come from ``geometry.modules``: the cell pitches of the published table, and TrackML's
+numbering of the endcap modules.
 """
 
 import functools
@@ -56,13 +57,17 @@ def _module_key(volume_id, layer_id, module_id) -> np.ndarray:
     return (np.asarray(volume_id, np.int64) << 32) | (np.asarray(layer_id, np.int64) << 16) | np.asarray(module_id)
 
 
-def load_acts():
-    """Import and return (acts, acts.examples); raises MissingExtraError if pyacts is not installed."""
+def load_acts(extra: str = "simulate", purpose: str = "the simulation"):
+    """Import and return (acts, acts.examples).
+
+    extra, purpose: what an error names
+    Raises MissingExtraError if pyacts is not installed.
+    """
     try:
         import acts
         import acts.examples
     except ImportError as error:
-        raise missing_extra("acts", "simulate", "the simulation") from error
+        raise missing_extra("acts", extra, purpose) from error
     return acts, acts.examples
 
 

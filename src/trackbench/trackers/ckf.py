@@ -1,0 +1,106 @@
+"""Combinatorial Kalman filter of ACTS: triplet seeds, track following with material, ambiguity resolution.
+
+The classical chain of today's experiments, on the hits that every tracker sees. It runs in passes, each on the hits
+that tracks of the passes before have left:
+
+1. prompt tracks with at least four measurements, down to a transverse momentum far below that of interest,
+2. prompt tracks with three measurements, close to the beam line,
+3. displaced tracks.
+
+Every track comes with its parameters at the perigee. Needs the package pyacts (extra ``ckf``). Limits: a uniform
+field of 2 T, the TrackML detector and its material as ACTS describes it, resolutions of the simulation.
+
+Sources: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8; combinatorial Kalman filter: R. Mankel, Nucl. Instrum.
+Meth. A 395 (1997) 169.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trackbench.data.hits import Hits
+from trackbench.data.tracks import Tracks
+from trackbench.errors import require
+from trackbench.geometry.detector import is_pixel
+from trackbench.trackers.base import Timer, TrackerBase
+
+STOPS = ("seeding", "finding", "ambiguity")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of the chain.
+
+    min_pt: lowest transverse momentum of the first pass [GeV]; below the momentum of interest, because soft tracks
+        that are not found leave their hits to chance candidates
+    max_z0: largest |z| of the collisions [mm], 3.6 sigma_z of the beam spot
+    max_d0: largest |d0| of displaced tracks [mm]; 0 = no search for these
+    stop_after: last stage: "seeding" (the seeds of the first pass are the candidates), "finding" (tracks that share
+        hits all stay) or "ambiguity" (the whole chain)
+    """
+
+    min_pt: float = 0.35
+    max_z0: float = 20.0
+    max_d0: float = 15.0
+    stop_after: str = "ambiguity"
+
+    def __post_init__(self):
+        for name, (low, high) in {"min_pt": (0.1, 10.0), "max_z0": (1.0, 500.0), "max_d0": (0.0, 100.0)}.items():
+            value = getattr(self, name)
+            require(f"trackers.ckf.{name}", value, low <= value <= high, f"{low} to {high}")
+        require("trackers.ckf.stop_after", self.stop_after, self.stop_after in STOPS, "one of " + ", ".join(STOPS))
+
+
+class Tracker(TrackerBase):
+    """Passes of the ACTS chain; the algorithms are made once, for pixels and for the full detector apart."""
+
+    fits = True
+
+    def __init__(self, config: Config, seed: int = 0):
+        super().__init__(config, seed)
+        self._algorithms: dict[bool, list] = {}
+
+    def find_tracks(self, hits: Hits, timer: Timer) -> Tracks | np.ndarray:
+        """Run all passes. Returns labels (n,) and parameters; labels alone from seeds."""
+        from trackbench.trackers.layers.acts_event import Board, best_track, joined, track_parameters
+
+        with timer.stage("read"):
+            board = Board(hits)
+        algorithms = self._passes(bool(is_pixel(hits.volume_id).all()))
+        if self.config.stop_after == "seeding":
+            algorithms = algorithms[:1]
+        found, free = [], np.ones(len(hits), dtype=bool)
+        for one in algorithms:
+            board.start(np.flatnonzero(free))
+            found.append(self._run(board, one, timer))
+            free[found[-1].hit] = False
+        with timer.stage("postprocess"):
+            tracks = joined(found)
+            labels = best_track(tracks, len(hits))
+            return labels if self.config.stop_after == "seeding" else Tracks(labels, track_parameters(tracks))
+
+    def _passes(self, pixel_only: bool) -> list:
+        if pixel_only not in self._algorithms:
+            from trackbench.trackers.layers.acts_finding import build_pass
+            from trackbench.trackers.layers.acts_passes import passes
+
+            limits = (self.config.min_pt, self.config.max_z0, self.config.max_d0)
+            self._algorithms[pixel_only] = [build_pass(settings) for settings in passes(*limits, pixel_only)]
+        return self._algorithms[pixel_only]
+
+    def _run(self, board, algorithms, timer: Timer):
+        """Run one pass up to the last stage asked for. Returns its ``acts_event.Found``."""
+        from trackbench.trackers.layers.acts_finding import FOUND_TRACKS, RESOLVED_TRACKS, SEED_TRACKS
+
+        stop = self.config.stop_after
+        with timer.stage("seeding"):
+            for algorithm in algorithms.seeding:
+                board.run(algorithm)
+        stages = [("finding", algorithms.finding, FOUND_TRACKS), ("ambiguity", algorithms.ambiguity, RESOLVED_TRACKS)]
+        if stop == "seeding":
+            stages = [("seeding", algorithms.seed_tracks, SEED_TRACKS)]
+        for stage, algorithm, name in stages[: 1 + (stop == "ambiguity")]:
+            with timer.stage(stage):
+                board.run(algorithm)
+        with timer.stage("postprocess"):
+            return board.tracks(name)
