@@ -90,17 +90,19 @@ class Tracker(TrackerBase):
 
     def _run(self, board, algorithms, timer: Timer):
         """Run one pass up to the last stage asked for. Returns its ``acts_event.Found``."""
-        from trackbench.trackers.layers.acts_finding import FOUND_TRACKS, RESOLVED_TRACKS, SEED_TRACKS
+        from trackbench.trackers.layers.acts_finding import RESULTS
 
+        steps = {
+            "seeding": algorithms.seeding,
+            "finding": [algorithms.finding],
+            "ambiguity": [algorithms.ambiguity],
+        }
         stop = self.config.stop_after
-        with timer.stage("seeding"):
-            for algorithm in algorithms.seeding:
-                board.run(algorithm)
-        stages = [("finding", algorithms.finding, FOUND_TRACKS), ("ambiguity", algorithms.ambiguity, RESOLVED_TRACKS)]
-        if stop == "seeding":
-            stages = [("seeding", algorithms.seed_tracks, SEED_TRACKS)]
-        for stage, algorithm, name in stages[: 1 + (stop == "ambiguity")]:
+        for stage in STOPS[: STOPS.index(stop) + 1]:
             with timer.stage(stage):
-                board.run(algorithm)
+                for algorithm in steps[stage]:
+                    board.run(algorithm)
         with timer.stage("postprocess"):
-            return board.tracks(name)
+            if stop == "seeding":
+                board.run(algorithms.seed_tracks)
+            return board.tracks(RESULTS[stop])

@@ -56,10 +56,7 @@ class Pass(NamedTuple):
 
 
 class Algorithms(NamedTuple):
-    """ACTS algorithms of a pass in the order in which they run; each name says what they leave on the board.
-
-    seeding leaves seeds with estimated parameters; seed_tracks the seeds as tracks; finding and ambiguity tracks
-    """
+    """ACTS algorithms of a pass: by stage, and the one that makes tracks of seeds."""
 
     seeding: list
     seed_tracks: object
@@ -67,7 +64,8 @@ class Algorithms(NamedTuple):
     ambiguity: object
 
 
-SEED_TRACKS, FOUND_TRACKS, RESOLVED_TRACKS = "seed_tracks", "found_tracks", "resolved_tracks"
+# Stage -> name on the board of the tracks it leaves.
+RESULTS = {"seeding": "seed_tracks", "finding": "found_tracks", "ambiguity": "resolved_tracks"}
 
 
 def build_pass(settings: Pass) -> Algorithms:
@@ -80,7 +78,7 @@ def build_pass(settings: Pass) -> Algorithms:
         **tools.options,
         inputSeeds="estimated_seeds",
         inputTrackParameters="start",
-        outputTracks=SEED_TRACKS,
+        outputTracks=RESULTS["seeding"],
         trackingGeometry=geometry,
     )
     return Algorithms(_seeding(tools, settings), seed_tracks, _finding(tools, settings), _ambiguity(tools, settings))
@@ -161,7 +159,7 @@ def _finding(tools: _Tools, settings: Pass):
         inputMeasurements=MEASUREMENTS,
         inputInitialTrackParameters="start",
         inputSeeds="estimated_seeds",
-        outputTracks=FOUND_TRACKS,
+        outputTracks=RESULTS["finding"],
         measurementSelectorCfg=acts.MeasurementSelector.Config([(acts.GeometryIdentifier(), selection)]),
         findTracks=finder.makeTrackFinderFunction(*make),
         findTracksBrem=finder.makeBremTrackFinderFunction(*make),
@@ -193,8 +191,8 @@ def _ambiguity(tools: _Tools, settings: Pass):
     """Take out tracks that share too many hits with better ones."""
     return tools.examples.GreedyAmbiguityResolutionAlgorithm(
         **tools.options,
-        inputTracks=FOUND_TRACKS,
-        outputTracks=RESOLVED_TRACKS,
+        inputTracks=RESULTS["finding"],
+        outputTracks=RESULTS["ambiguity"],
         maximumSharedHits=_MAX_SHARED,
         nMeasurementsMin=min(cut.min_hits for cut in settings.cuts),
         maximumIterations=1_000_000,
