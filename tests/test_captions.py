@@ -21,6 +21,7 @@ KINDS = {
     "effects": "effects",
     "event_display": "event",
     "latency": "latency",
+    "latency_stages": "stages",
     "latency_tiled": "tiled",
     "metrics": "comparison",
     "overview": "comparison",
@@ -41,7 +42,7 @@ SCALED = ("scaling", "dm_latency", "ablation")
 KINDS |= dict.fromkeys(SCALED, "collisions")
 OF_COLLISIONS |= set(SCALED)
 SET = {"sets": {"pileup-2": {"events": {"train": 5, "val": 1, "test": 4}, "simulate": {"pileup": 2}}}}
-WHOLE_KINDS = ("comparison", "surfaces", "event", "latency", "tiled")
+WHOLE_KINDS = ("comparison", "surfaces", "event", "latency", "stages", "tiled")
 WITH_INTERVAL = ("effects", "metrics", "overview", "rates", "summary", "summary_collisions", "surfaces", "dm_latency")
 SIMULATED = "simulated, TrackML-like: 200 pile-up, ttbar, sigma_z = 5.5 mm, hit efficiency 0.98"
 FILTERED = {"truth_filter": True, "hit_eta_max": 3, "detector": "full"}
@@ -149,6 +150,12 @@ def test_latency_states_samples_and_protocol():
     ):
         assert words in text
     assert "scan" not in render("latency", complete())
+
+
+def test_stages_state_the_main_sample_only():
+    text = render("latency_stages", complete({"pad_to": 9}, scan={"pileup": [5, 20], "events": 3}))
+    assert "4 test events (" in text and "padded to 9 hits" in text and "Wall clock" in text
+    assert "scan" not in text and "at each pile-up" not in text
 
 
 def test_tiled_latency_states_sizes_and_calls():

@@ -66,6 +66,14 @@ def test_known_trackers_have_distinct_looks():
     assert len({style.marker for style in TRACKER_STYLES.values()}) == len(names)
 
 
+def test_rows_of_the_kalman_filter_have_looks_of_their_own():
+    names = ["ckf", "ckf_no_ambiguity", "ckf_seeds"]
+    others = ["dbscan", "hdbscan", "density_peaks", "iterative_window", "grid_window", "helix_hash", "helix_finder"]
+    styles = [tracker_style(name) for name in (*names, *others, "heptv2", "hept_dbscan")]
+    assert len({style.color for style in styles}) == len({style.marker for style in styles}) == len(styles)
+    assert tracker_style("ckf").color == "#000000"  # nothing else in these figures is black
+
+
 def test_a_tracker_looks_as_its_quoted_rows_do():
     assert tracker_style("hept (demo)") == tracker_style("hept_dbscan") == TRACKER_STYLES["hept_dbscan"]
 

@@ -243,7 +243,7 @@ def test_a_finished_run_has_nothing_left_to_do(smoke):
 
 NOT_MATCHED = {"surfaces", "plot_attention", "reconstruct_effects"}  # helix_finder is not tuned
 EFFECTS = {"reconstruct_effects", "effects", "plot_effects"}  # run helix_finder only
-PLOTS = {f"plot_{name}" for name in ("overview", "rates", "attention", "latency", "latency_tiled")}
+PLOTS = {f"plot_{name}" for name in ("overview", "rates", "attention", "latency", "stages", "latency_tiled")}
 PICTURES = {"plot_projection", "plot_display", "validate_simulation"}
 FITTED = {"plot_display", "plot_residuals"}  # of helix_finder, the reference
 UNTUNED = {"tune", "surfaces", "plot_attention"}
@@ -264,7 +264,8 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
 @pytest.mark.parametrize(
     ("module", "rerun"),
     [
-        ("plotting/latency.py", {"plot_latency", "plot_latency_tiled"}),
+        ("plotting/latency.py", {"plot_latency", "plot_latency_tiled", "plot_stages"}),
+        ("plotting/stages.py", {"plot_stages"}),
         (
             "plotting/style.mplstyle",
             PLOTS | PICTURES | FEW_PLOTS | LOW_PLOTS | {"plot_scaling", "plot_effects", "plot_residuals"},
@@ -334,6 +335,38 @@ def test_a_mistaken_configuration_stops_before_any_job(tmp_path, setting, words)
     assert words in done.stderr
     assert "Job stats" not in done.stdout + done.stderr
     assert not (tmp_path / "results").exists()
+
+
+ROWS = """
+run: rows
+data: {events: {train: 0, val: 1, test: 2}, simulate: {pileup: 3, hard_process: none}}
+scan: {pileup: [2, 5], events: 1, tiling: [500]}
+effects: {trackers: [dbscan_wide], variations: {nominal: {}}}
+trackers:
+  dbscan: {}
+  dbscan_wide: {tracker: dbscan, barrel_eps: 3}
+  finder: {tracker: helix_finder}
+surfaces: {}
+"""
+
+
+def test_one_tracker_as_several_rows_of_the_main_table(tmp_path):
+    copy_tree(tmp_path)
+    (tmp_path / "rows.yaml").write_text(ROWS)
+    done = snakemake(tmp_path, "--dry-run", "--printshellcmds", config="rows.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = done.stdout + done.stderr
+    for sample in ("main", "scan"):
+        found = set(re.findall(rf"Run (\w+) over the test events of {sample}", text))
+        assert found == {"dbscan", "dbscan_wide", "finder"}
+    assert re.findall(r"Run (\w+) over the test events of effects", text) == ["dbscan_wide"]
+    assert set(re.findall(r"Tune (\w+) on validation", text)) == {"dbscan", "dbscan_wide"}
+    assert set(re.findall(r"Time (\w+) on one event tiled", text)) == {"dbscan", "dbscan_wide", "finder"}
+    assert "finder-residuals.parquet" in re.search(r"rule plot_residuals:\n    input: .*", text).group()
+    run = snakemake(tmp_path, "--", "results/rows/tracks/main/dbscan_wide-run.json", config="rows.yaml")
+    assert run.returncode == 0, run.stderr[-3000:]
+    facts = json.loads((tmp_path / "results/rows/tracks/main/dbscan_wide-run.json").read_text())
+    assert (facts["tracker"], facts["module"], facts["settings"]["barrel_eps"]) == ("dbscan_wide", "dbscan", 3.0)
 
 
 def test_paper_configuration_plans(tmp_path):

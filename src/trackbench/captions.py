@@ -24,8 +24,8 @@ def about(kind: str, config: Mapping) -> str:
     """Say what one kind of result was made from.
 
     kind: "comparison" (tables and figures of all test events), "surfaces", "event" (one event drawn),
-        "latency", "tiled", "simulation", "effects" (variations of the simulation), "subevents" (sets of few tracks) or
-        "training" (all sets that networks are trained on)
+        "latency", "stages", "tiled", "simulation", "effects" (variations of the simulation), "subevents" (sets of few
+        tracks) or "training" (all sets that networks are trained on)
     config: the complete workflow configuration
     Returns sentences in reStructuredText. Raises KeyError for another kind.
     """
@@ -86,6 +86,14 @@ def _latency(config: Mapping) -> str:
         pileups = ", ".join(map(str, scan["pileup"]))
         samples += f"; scan: {_count(scan['events'], 'simulated event')} at each pile-up of {pileups}"
     return _sentences(samples, f"hits used: {_hits(config)}", reconstruction(config["data"])) + " " + _WALL_CLOCK
+
+
+def _stages(config: Mapping) -> str:
+    return (
+        _sentences(_test_events(config), f"hits used: {_hits(config)}", reconstruction(config["data"]))
+        + " "
+        + _WALL_CLOCK
+    )
 
 
 def _tiled(config: Mapping) -> str:
@@ -164,6 +172,7 @@ _KINDS: dict[str, Callable[[Mapping], str]] = {
     "surfaces": _surfaces,
     "event": _event,
     "latency": _latency,
+    "stages": _stages,
     "tiled": _tiled,
     "simulation": _simulation,
     "effects": _effects,

@@ -43,7 +43,15 @@ SUBEVENTS = config["subevents"]
 COLLISIONS = config["collisions"]
 COLLISION_SETS = list(COLLISIONS["sets"])
 SPLITS = ["train", "val", "test"]
-FIT_FIGURES = ["pulls", "residuals_pt", "residuals_eta"]
+FIT_FIGURES = [
+    "pulls",
+    "pulls_secondary",
+    *(
+        f"{kind}_{variable}"
+        for kind in ("residuals", "pulls")
+        for variable in ("pt", "eta")
+    ),
+]
 FIGURES = [
     "overview",
     *(
@@ -55,6 +63,7 @@ FIGURES = [
     *FIT_FIGURES,
     "attention",
     "latency_pileup",
+    "latency_stages",
     "latency_tiled",
     "effects",
     "projection",

@@ -132,22 +132,46 @@ rule plot_residuals:
             labels={"content": "1 pulls"},
         ),
         pulls_csv="results/{run}/figures/pulls.csv",
-        pt_pdf="results/{run}/figures/residuals_pt.pdf",
-        pt_png=report(
+        secondary_pdf="results/{run}/figures/pulls_secondary.pdf",
+        secondary_png=report(
+            "results/{run}/figures/pulls_secondary.png",
+            caption="../report/pulls.rst",
+            category="Track parameters",
+            labels={"content": "2 pulls of secondaries"},
+        ),
+        secondary_csv="results/{run}/figures/pulls_secondary.csv",
+        residuals_pt_pdf="results/{run}/figures/residuals_pt.pdf",
+        residuals_pt_png=report(
             "results/{run}/figures/residuals_pt.png",
             caption="../report/resolutions.rst",
             category="Track parameters",
-            labels={"content": "2 resolution against pT"},
+            labels={"content": "3 resolution and bias against pT"},
         ),
-        pt_csv="results/{run}/figures/residuals_pt.csv",
-        eta_pdf="results/{run}/figures/residuals_eta.pdf",
-        eta_png=report(
+        residuals_pt_csv="results/{run}/figures/residuals_pt.csv",
+        residuals_eta_pdf="results/{run}/figures/residuals_eta.pdf",
+        residuals_eta_png=report(
             "results/{run}/figures/residuals_eta.png",
             caption="../report/resolutions.rst",
             category="Track parameters",
-            labels={"content": "3 resolution against eta"},
+            labels={"content": "4 resolution and bias against eta"},
         ),
-        eta_csv="results/{run}/figures/residuals_eta.csv",
+        residuals_eta_csv="results/{run}/figures/residuals_eta.csv",
+        pulls_pt_pdf="results/{run}/figures/pulls_pt.pdf",
+        pulls_pt_png=report(
+            "results/{run}/figures/pulls_pt.png",
+            caption="../report/pull_profiles.rst",
+            category="Track parameters",
+            labels={"content": "5 pulls against pT"},
+        ),
+        pulls_pt_csv="results/{run}/figures/pulls_pt.csv",
+        pulls_eta_pdf="results/{run}/figures/pulls_eta.pdf",
+        pulls_eta_png=report(
+            "results/{run}/figures/pulls_eta.png",
+            caption="../report/pull_profiles.rst",
+            category="Track parameters",
+            labels={"content": "6 pulls against eta"},
+        ),
+        pulls_eta_csv="results/{run}/figures/pulls_eta.csv",
     log:
         "logs/{run}/plot_residuals.log",
     benchmark:
@@ -221,7 +245,7 @@ rule plot_latency:
             category="Cost",
             labels={
                 "content": (
-                    "time against hits, pile-up scan"
+                    "time against hits, throughput against pile-up"
                     if config["scan"]["pileup"]
                     else "time against hits"
                 )
@@ -242,12 +266,50 @@ rule plot_latency:
         code=digest("plot_latency.py"),
         trackers=TRACKERS,
         samples=SAMPLES,
+        scan=config["scan"]["pileup"],
         about=about("latency", config),
         reconstruction=reconstruction(DATA),
     message:
         "Plot time against hits, pile-up scan"
     script:
         "../scripts/plot_latency.py"
+
+
+rule plot_stages:
+    input:
+        timing=expand(
+            "results/{{run}}/tracks/main/{tracker}-timing.csv", tracker=TRACKERS
+        ),
+        runs=expand("results/{{run}}/tracks/main/{tracker}-run.json", tracker=TRACKERS),
+        manifest="results/{run}/prepared/main/manifest.json",
+    output:
+        pdf="results/{run}/figures/latency_stages.pdf",
+        png=report(
+            "results/{run}/figures/latency_stages.png",
+            caption="../report/latency_stages.rst",
+            category="Cost",
+            labels={"content": "time per stage"},
+        ),
+        csv="results/{run}/figures/latency_stages.csv",
+    log:
+        "logs/{run}/plot_stages.log",
+    benchmark:
+        "results/{run}/benchmarks/plot_stages.tsv"
+    conda:
+        "../../envs/plots.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        code=digest("plot_stages.py"),
+        trackers=TRACKERS,
+        about=about("stages", config),
+        reconstruction=reconstruction(DATA),
+    message:
+        "Plot time per stage"
+    script:
+        "../scripts/plot_stages.py"
 
 
 rule plot_latency_tiled:

@@ -1,10 +1,12 @@
-"""Latency of all trackers against the number of hits, on events of several pile-ups and on tiled events."""
+"""Latency of all trackers against the number of hits, on events of several pile-ups and tiled, and throughput."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from trackbench.errors import ConfigError, describe
 from trackbench.plotting.style import (
@@ -24,17 +26,21 @@ QUOTED_COLUMNS = ("tracker", "n_hits", "latency_ms")
 CLOCKS = {"wall_s": "wall clock", "cpu_s": "CPU time"}
 
 
-def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") -> pd.DataFrame:
+def latency_table(
+    timing: pd.DataFrame, protocol: str, clock: str = "wall_s", pileup: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """Median latency and its spread for each tracker and sample.
 
     timing: rows of all ``*-timing.csv`` with the columns ``tracker`` and ``sample`` added; tiled events
         have one sample per size. Only rows with ``stage`` = "total" count.
     protocol: such as "pile-up scan" or "tiled", copied into the table
     clock: "wall_s" or "cpu_s"
+    pileup: sample -> mean number of soft collisions, of the samples where it is known
     Returns ``LATENCY_COLUMNS`` plus ``exponent``: one row per tracker and sample with the median number
     of hits, the median, 16 %, 84 % and 95 % quantiles [ms], and the slope of log(median) against
     log(n_hits) of the tracker (NaN below two sizes, or if the median does not rise with every size).
-    Raises ConfigError for a missing column or clock.
+    With ``pileup`` also ``pileup`` (NaN where unknown) and ``events_per_s``: events over the sum of their seconds, one
+    after the other. Raises ConfigError for a missing column or clock.
     """
     if clock not in CLOCKS:
         raise ConfigError(describe("latency clock", f"'{clock}' is not known", "one of " + ", ".join(CLOCKS)))
@@ -47,7 +53,14 @@ def latency_table(timing: pd.DataFrame, protocol: str, clock: str = "wall_s") ->
     table = pd.DataFrame(rows, columns=list(LATENCY_COLUMNS))
     table = table.sort_values(["tracker", "n_hits", "sample"], ignore_index=True)
     slope = {tracker: _exponent(mine) for tracker, mine in table.groupby("tracker")}
-    return table.assign(exponent=table["tracker"].map(slope).astype(np.float64))
+    table = table.assign(exponent=table["tracker"].map(slope).astype(np.float64))
+    if pileup is None:
+        return table
+    # Of one sample all calls are of different events, so the mean is seconds per event.
+    seconds = total.groupby(["tracker", "sample"])[clock].mean()
+    keys = pd.MultiIndex.from_frame(table[["tracker", "sample"]])
+    rate = 1 / seconds.reindex(keys).replace(0.0, np.nan).to_numpy(np.float64)
+    return table.assign(pileup=table["sample"].map(pileup).astype(np.float64), events_per_s=rate)
 
 
 def _exponent(table: pd.DataFrame) -> float:
@@ -65,32 +78,42 @@ def latency_figure(
     clock: str = "wall_s",
     quoted: pd.DataFrame | None = None,
     header: Header | None = None,
+    pileup: Mapping[str, float] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
-    """Median latency with its 16-84 % range against the number of hits, one panel per protocol.
+    """Median latency with its 16-84 % range against the number of hits, one panel per protocol; throughput in the last.
 
     timing: protocol ("pile-up scan", "tiled") -> timing rows, see ``latency_table``
     statement: what the reader must know: device, precision, threads, warm-up; written in the figure
     clock: "wall_s" or "cpu_s"
-    quoted: published numbers with ``QUOTED_COLUMNS``: open markers and a dagger, in every panel
+    quoted: published numbers with ``QUOTED_COLUMNS``: open markers and a dagger, in every panel of latency
+    pileup: sample -> mean pile-up; where two or more are known, one more panel has events per second against it
     Returns the figure and ``latency_table`` of all protocols (quoted rows: protocol "quoted"). Raises
     ConfigError for a missing column or an empty statement.
     """
     if not statement:
         raise ConfigError(describe("latency statement", "empty", "device, precision, threads and warm-up"))
-    tables = {name: latency_table(frame, name, clock) for name, frame in timing.items()}
-    figure = new_figure(8.0 if len(tables) < 2 else 13.0, 6.5)
-    axes = np.atleast_1d(figure.subplots(1, max(len(tables), 1), sharey=True))
+    tables = {name: latency_table(frame, name, clock, pileup) for name, frame in timing.items()}
+    with_pileup = pileup is not None and any(len(set(table["pileup"].dropna())) > 1 for table in tables.values())
+    n_panels = max(len(tables), 1)
+    figure = new_figure(8.0 if n_panels + with_pileup < 2 else 6.5 * (n_panels + with_pileup), 6.5)
+    axes = [figure.add_subplot(1, n_panels + with_pileup, 1)]
+    axes += [figure.add_subplot(1, n_panels + with_pileup, k + 1, sharey=axes[0]) for k in range(1, n_panels)]
     drawn = [table for table in tables.values() if len(table)]
     if quoted is not None:
         drawn.append(_quoted_rows(quoted))
     for ax, (name, table) in zip(axes, tables.items(), strict=False):
         _draw_panel(ax, name, table, drawn[-1] if quoted is not None else None)
+        ax.label_outer()
     table = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(columns=[*LATENCY_COLUMNS, "exponent"])
     if len(table) == 0:
         draw_note(axes[0], "no timing to show")
     _set_ranges(axes, table)
     axes[0].set_ylabel(f"Latency per event [ms], {CLOCKS[clock]}")
     note = statement + "\nmedian, bars 16-84 %" + (f", {DAGGER} quoted: other device" if quoted is not None else "")
+    if with_pileup:
+        axes.append(figure.add_subplot(1, n_panels + 1, n_panels + 1))
+        _draw_throughput(axes[-1], table[table["pileup"].notna()])
+        note += "; throughput: events over the sum of their times, one after the other"
     draw_header(axes[0], header, note, right=axes[-1])
     return figure, table
 
@@ -120,7 +143,26 @@ def _draw_panel(ax: Axes, protocol: str, table: pd.DataFrame, quoted: pd.DataFra
     ax.set_xlabel("Number of hits")
 
 
-def _set_ranges(axes: np.ndarray, table: pd.DataFrame) -> None:
+def _draw_throughput(ax: Axes, table: pd.DataFrame) -> None:
+    """Events per second against pile-up, in the looks that the legend of the first panel explains."""
+    for tracker, mine in table.groupby("tracker", sort=True):
+        style, mine = tracker_style(tracker), mine.sort_values("pileup")
+        ax.plot(mine["pileup"], mine["events_per_s"], color=style.color, marker=style.marker, linewidth=1.2)
+    known = sorted(table["pileup"].unique())
+    if known[0] > 0:
+        ax.set_xscale("log")
+    else:
+        ax.set_xscale("symlog", linthresh=1)
+    ax.xaxis.set_major_locator(FixedLocator(known))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xlabel(r"Mean pile-up $\langle\mu\rangle$")
+    ax.set_ylabel("Events per second")
+
+
+def _set_ranges(axes: list[Axes], table: pd.DataFrame) -> None:
     """Logarithmic axes; the upper part is left to the legend."""
     for ax in axes:
         ax.set_xscale("log")

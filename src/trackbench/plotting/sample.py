@@ -61,6 +61,17 @@ def read_timing(paths: Iterable[str], trackers: Sequence[str], samples: Sequence
     return pd.concat(frames, ignore_index=True)
 
 
+def known_pileups(manifest: str | os.PathLike, scan: Sequence[float]) -> dict[str, float]:
+    """Mean pile-up of the samples that ``read_timing`` names, where it is known.
+
+    manifest: manifest of the prepared main sample; real events do not say theirs
+    scan: pile-ups of the scan in the order of its shards
+    """
+    pileup = Sample.load(manifest).pileup
+    known = {} if pileup is None else {"main": float(pileup)}
+    return known | {f"scan-{k}": float(value) for k, value in enumerate(scan, start=1)}
+
+
 def run_statement(run: str | os.PathLike) -> str:
     """Say how times were taken, from a tracker's run file."""
     facts = json.loads(Path(run).read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ class TrackerStyle:
     line: str = "-"
 
 
-# The last three colours are from Petroff's eight-colour sequence.
+# Two colours are from Petroff's eight-colour sequence; black is the combinatorial Kalman filter's, the one to beat.
 TRACKER_STYLES = {
     "dbscan": TrackerStyle("#3f90da", "s"),
     "hdbscan": TrackerStyle("#832db6", "D"),
@@ -65,7 +65,7 @@ TRACKER_STYLES = {
     "enccla": TrackerStyle("#b9ac70", ">"),
     "heptv2": TrackerStyle("#1845fb", "X"),
     "hept_dbscan": TrackerStyle("#c849a9", "p"),
-    "ckf": TrackerStyle("#656364", "h"),
+    "ckf": TrackerStyle("#000000", "h"),
     "hit_angles": TrackerStyle("#94a4a2", "d"),
 }
 # Variants of HEPTv2: no other row of the configurations of whole events has their colour.
@@ -73,6 +73,11 @@ VARIANT_STYLES = {
     "heptv2_clean": TrackerStyle("#ffa90e", "H"),
     "heptv2_seeds": TrackerStyle("#92dadd", "^"),
     "heptv2_dbscan": TrackerStyle("#a96b59", "P"),
+}
+# The same of the Kalman filter, whose rows stand in the main table.
+VARIANT_STYLES |= {
+    "ckf_seeds": TrackerStyle("#92dadd", ">"),
+    "ckf_no_ambiguity": TrackerStyle("#b9ac70", "d"),
 }
 _QUOTED_AS = {"hept": "hept_dbscan"}  # tracker and the name of its quoted rows: one look
 # Rows of sub-events of few tracks only: distinct pairs, not distinct colours. EncReg, the main row, stands out; floor
