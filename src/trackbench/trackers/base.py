@@ -60,6 +60,9 @@ class TrackerBase(ABC):
     search_space: typing.ClassVar[dict[str, tuple]] = {}
     # True for a tracker that returns the parameters of its candidates.
     fits: typing.ClassVar[bool] = False
+    # True for a tracker that needs hits in the planes of the modules they name, as measured events have them; hits that
+    # were turned or displaced (``trackbench.tiling``) are refused.
+    needs_modules: typing.ClassVar[bool] = False
     # True for a tracker that wants the features of cells in ``Hits.features``; a property where settings or weights
     # decide. The command then reads the cells of an event where there are any; workflows have data.cells.
     needs_features: bool = False

@@ -55,6 +55,7 @@ class Tracker(TrackerBase):
     """Passes of the ACTS chain; the algorithms are made once, for pixels and for the full detector apart."""
 
     fits = True
+    needs_modules = True
 
     def __init__(self, config: Config, seed: int = 0):
         super().__init__(config, seed)
