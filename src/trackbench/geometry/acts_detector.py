@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from trackbench.errors import missing_extra
-from trackbench.geometry.detector import BARREL_VOLUMES
+from trackbench.errors import InputError, describe, missing_extra
+from trackbench.geometry.detector import BARREL_VOLUMES, MODULES_PER_LAYER, N_MODULES
 from trackbench.geometry.modules import cell_pitch, disc_order
 
+PYACTS = "48.1.0"  # version whose detector is TrackML's; tests compare it module by module
 ROTATION_COLUMNS = [f"rot_{axis}{local}" for axis in "xyz" for local in "uvw"]
 DETECTOR_COLUMNS = [
     *("volume_id", "layer_id", "module_id", "cx", "cy", "cz"),
@@ -73,11 +74,15 @@ def load_acts(extra: str = "simulate", purpose: str = "the simulation"):
 
 @functools.cache
 def build_detector() -> Detector:
-    """Build the detector, once per process (about 1 CPU s)."""
+    """Build the detector, once per process (about 1 CPU s).
+
+    Raises MissingExtraError if pyacts is not installed, InputError if it is a version with other modules.
+    """
     acts, examples = load_acts()
     owner = examples.GenericDetector(examples.GenericDetector.Config(logLevel=acts.logging.WARNING))
     geometry = owner.trackingGeometry()
     table = _surface_table(geometry, acts.GeometryContext.dangerouslyDefaultConstruct())
+    _require_trackml(table, ".".join(map(str, acts.__version__)))
     table["module_id"] = _module_numbers(table)
     table = table.sort_values(["volume_id", "layer_id", "module_id"], ignore_index=True)
     pitch = [cell_pitch(volume) for volume in table["volume_id"]]
@@ -114,6 +119,16 @@ def _surface_table(geometry, context) -> pd.DataFrame:
     sizes = ["module_t", "module_minhu", "module_maxhu", "module_hv"]
     table = pd.DataFrame(rows, columns=[*ids, "cx", "cy", "cz", *ROTATION_COLUMNS, *sizes])
     return table.astype({"volume_id": "int64", "layer_id": "int64", "sensitive": "int64", "geometry_id": "uint64"})
+
+
+def _require_trackml(table: pd.DataFrame, version: str) -> None:
+    """Check that every layer has the number of modules that TrackML has."""
+    found = table.groupby(["volume_id", "layer_id"]).size().to_dict()
+    if found != MODULES_PER_LAYER:
+        other = sum(found.get(key) != MODULES_PER_LAYER.get(key) for key in found.keys() | MODULES_PER_LAYER.keys())
+        what = f"its detector has {len(table):,} modules, with other numbers than TrackML in {other} layers"
+        remedy = f"run pip install pyacts=={PYACTS}"
+        raise InputError(describe(f"pyacts {version}", what, f"the {N_MODULES:,} modules of pyacts {PYACTS}", remedy))
 
 
 def _half_lengths(bounds) -> tuple[float, float, float]:
