@@ -26,6 +26,7 @@ KINDS = {
     "metrics": "comparison",
     "overview": "comparison",
     "projection": "event",
+    "pull_profiles": "comparison",
     "pulls": "comparison",
     "rates": "comparison",
     "resolutions": "comparison",

@@ -11,6 +11,8 @@ from trackbench.data.tracks import PARAMETERS, TrackParameters
 from trackbench.errors import InputError
 from trackbench.evaluation import TruthSelection, evaluate_event
 from trackbench.evaluation.definitions import FITTED_METRICS
+from trackbench.evaluation.fit_quality import FIT_COLUMNS, fit_numbers, half_width, median, pull_mean
+from trackbench.evaluation.parameters import check_candidates, parameters_by_event
 from trackbench.evaluation.residuals import RESIDUAL_COLUMNS, true_perigee
 from trackbench.evaluation.run import EvaluationFiles, evaluate_tracks
 from trackbench.evaluation.vertices import VERTEX_COLUMNS, evaluate_vertices
@@ -180,15 +182,120 @@ def test_parameters_that_do_not_fit_the_tracks(tmp_path, out):
     frame = pd.read_parquet(parameters)
     for change, message in (
         (frame.assign(event_id=4), "no candidates of 1 events with track parameters (first 4)"),
-        (frame.iloc[:-1], f"{len(fits) - 1} candidates but track_id {len(fits) - 1}"),
+        (frame.iloc[:-1], f"{len(fits) - 1} rows, but hits of {len(fits)} candidates"),
         (frame.iloc[1:], "track_id is not consecutive"),
-        (frame.drop(columns="chi2"), "no column chi2, expected columns event_id, track_id, d0"),
+        (frame.drop(columns="chi2"), f"{parameters}: no column chi2, expected columns event_id, track_id, d0"),
     ):
         change.to_parquet(parameters)
         with pytest.raises(InputError) as error:
             evaluate_tracks(tracks, [(hits_of(truth), truth)], TruthSelection(), out, parameters)
         assert message in str(error.value)
         assert not out.counts.exists()
+
+
+def parameter_rows(n=4, **changes):
+    """A table of n candidates of event 7, with the given columns or {track_id: value} changed."""
+    frame = fits_of(np.tile([0.1, 1.0, 2.0, 1.5, 0.4], (n, 1))).to_frame(7)
+    for name, change in changes.items():
+        frame[name] = [change.get(i, value) for i, value in enumerate(frame[name])] if type(change) is dict else change
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"theta": {2: np.nan}}, "theta is nan for track_id 2 of event 7, expected finite numbers; NaN in all five"),
+        ({"d0": {1: np.inf}}, "d0 is inf for track_id 1 of event 7, expected finite numbers"),
+        ({"cov_d0_z0": {3: np.nan}}, "cov_d0_z0 is nan for track_id 3 of event 7, expected finite numbers"),
+        ({"chi2": {0: -np.inf}}, "chi2 is -inf for track_id 0 of event 7, expected finite numbers"),
+        ({"theta": {3: 90.0}}, "theta is 90 for track_id 3 of event 7, expected between 0 and pi [rad]"),
+        ({"theta": {3: 0.0}}, "theta is 0 for track_id 3 of event 7, expected between 0 and pi [rad]"),
+        ({"track_id": [0, 1, 1, 2]}, "track_id is not consecutive: 1 instead of 2 in event 7"),
+        ({"track_id": [1, 2, 3, 4]}, "track_id is not consecutive: 1 instead of 0 in event 7"),
+        ({"track_id": [0.0, 1.0, 2.0, 3.0]}, "column track_id is float64, expected integers"),
+        ({"n_holes": [0, 1, np.nan, 0]}, "column n_holes is float64, expected integers"),
+        ({"q_over_pt": ["1", "2", "3", "x"]}, "expected numbers"),
+    ],
+)
+def test_parameters_that_are_refused(changes, message):
+    with pytest.raises(InputError) as error:
+        parameters_by_event(parameter_rows(**changes), "file")
+    assert str(error.value).startswith("file: ")
+    assert message in str(error.value)
+
+
+def test_parameters_that_are_accepted():
+    """Failed fits, unknown errors and chi2, other orders of rows and columns, several events, further columns."""
+    five = {name: {1: np.nan} for name in (*PARAMETERS, "cov_d0_d0")}
+    frame = parameter_rows(**five, chi2={2: np.nan}, cov_z0_z0=0.0, note="x")
+    frame = pd.concat([frame.assign(event_id=9), frame])[::-1][list(frame)[::-1]]
+    found = parameters_by_event(frame, "file")
+    assert list(found) == [7, 9]
+    for fits in found.values():
+        np.testing.assert_array_equal(np.isnan(fits.values).all(axis=1), [False, True, False, False])
+        assert fits.take([0]).values.tolist()[0] == [0.1, 1.0, 2.0, 1.5, 0.4]
+    assert parameters_by_event(frame.iloc[:0], "file") == {}
+
+
+@pytest.mark.parametrize("track_id", [[0, 1], [0, 1, 1, 3], [], [0, 1, 2, 3]])
+def test_candidates_that_are_not_the_fitted_ones(track_id):
+    track_id = np.array([*track_id, -1], dtype=np.int64)
+    fits = fits_of(np.zeros((3, 5)))
+    with pytest.raises(InputError, match=rf"event 7: 3 rows, but hits of {len(set(track_id)) - 1} candidates"):
+        check_candidates(fits, track_id, "event 7")
+    check_candidates(fits, np.array([2, -1, 0, 1, -5]), "event 7")
+
+
+def test_half_width_by_hand():
+    # 0.158655 x 100 = 15.8655 and 84.1345 on the values 0, 1, ..., 100
+    width, error = half_width(np.append(np.arange(101.0), np.nan))
+    assert width == pytest.approx(34.1345, abs=1e-3)
+    assert error == pytest.approx(0.9617 * 34.1345 / np.sqrt(101), rel=1e-3)
+
+
+def test_error_of_the_half_width_is_its_spread():
+    rng = np.random.default_rng(1)
+    widths = [half_width(sample)[0] for sample in rng.normal(0, 2.0, (2000, 400))]
+    assert np.mean(widths) == pytest.approx(2.0, abs=0.02)
+    assert np.std(widths) == pytest.approx(0.9617 * 2.0 / 20, rel=0.06)
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_no_numbers_of_few_tracks(n):
+    for of in (half_width, median, pull_mean):
+        assert np.isnan(of(np.ones(n))).all()
+    assert np.isnan(pull_mean(np.append(np.ones(9), [6.0, np.nan]))).all()
+
+
+def test_errors_of_median_and_mean_are_their_spread():
+    rng = np.random.default_rng(2)
+    for of, width in ((median, 2.0), (pull_mean, 1.0)):
+        found = np.array([of(sample) for sample in rng.normal(0.3, width, (2000, 400))])
+        assert found[:, 0].mean() == pytest.approx(0.3, abs=0.02)
+        assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.08)
+
+
+def test_numbers_of_a_fit():
+    labels, truth, fits = fitted_toy(scale=1.5)
+    frame = evaluate_event(labels, truth, parameters=fits).residuals
+    frame["vr"] = np.where(np.arange(len(frame)) < 20, 5.0, 0.0)
+    table = fit_numbers(frame)
+    assert list(table) == list(FIT_COLUMNS)
+    table = table.set_index(["origin", "quantity", "statistic"])
+    assert len(table) == 2 * 5 * 4
+    prompt = frame.iloc[20:]
+    for name in PARAMETERS:
+        row = table.loc[("prompt", name, "pull_width")]
+        assert row["n"] == len(prompt)
+        assert row["value"] == pytest.approx(half_width(prompt[f"pull_{name}"].to_numpy())[0])
+        assert row["value"] == pytest.approx(1.5, abs=4 * (row["hi"] - row["value"]))
+    row = table.loc[("prompt", "d0", "resolution")]
+    low, high = np.quantile(prompt["residual_d0"], [0.158655254, 0.841344746])
+    assert (row["unit"], row["value"]) == ("µm", pytest.approx(1000 * (high - low) / 2))
+    relative = (prompt["residual_q_over_pt"] * prompt["pt"] * 100).median()
+    row = table.loc[("prompt", "q_over_pt", "bias")]
+    assert (row["unit"], row["value"]) == ("%", pytest.approx(relative))
+    assert (table.loc["secondary"]["n"] == 20).all()
 
 
 def fits_of(values, variance=1.0):

@@ -1,4 +1,4 @@
-"""Plot pulls of the fitted track parameters and their resolutions against pT and eta."""
+"""Plot pulls of the fitted track parameters, and their resolution, bias and pulls against pT and eta."""
 
 import sys
 from pathlib import Path
@@ -11,14 +11,17 @@ from trackbench.jobs import job
 def main(inputs, out, params):
     import pandas as pd
 
-    from trackbench.plotting.residuals import pull_figure, width_figure
+    from trackbench.evaluation.fit_quality import SECONDARY
+    from trackbench.plotting.residuals import pull_figure, pull_profile_figure, resolution_figure
     from trackbench.plotting.sample import sample_header, save_as
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.residuals), strict=True))
     save_as(out.pulls_png, *pull_figure(frames, header))
+    save_as(out.secondary_png, *pull_figure(frames, header, SECONDARY))
     for variable in ("pt", "eta"):
-        save_as(out[f"{variable}_png"], *width_figure(frames, variable, header))
+        save_as(out[f"residuals_{variable}_png"], *resolution_figure(frames, variable, header))
+        save_as(out[f"pulls_{variable}_png"], *pull_profile_figure(frames, variable, header))
 
 
 with job(snakemake.log[0], snakemake.threads):

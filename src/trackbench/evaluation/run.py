@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from trackbench.data.hits import Hits
-from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters
+from trackbench.data.tracks import TrackParameters
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.evaluation.metrics import EventResult, evaluate_event
+from trackbench.evaluation.parameters import check_candidates, parameters_by_event
 from trackbench.evaluation.residuals import RESIDUAL_COLUMNS
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.vertices import VERTEX_COLUMNS
@@ -61,14 +62,9 @@ def read_parameters(path: str | os.PathLike) -> dict[int, TrackParameters]:
     """Read a file of track parameters with ``PARAMETER_COLUMNS`` (parquet, or csv by its suffix).
 
     Returns event_id -> parameters of the candidates of that event; nothing from a tracker that does not fit.
-    Raises InputError for a file that cannot be read, a missing column or candidates not numbered 0, 1, ...
+    Raises InputError for a file that cannot be read and as ``parameters.parameters_by_event``.
     """
-    frame = _read_table(path)
-    missing = [name for name in PARAMETER_COLUMNS if name not in frame]
-    if missing:
-        raise InputError(describe(path, f"no column {missing[0]}", "columns " + ", ".join(PARAMETER_COLUMNS)))
-    groups = frame.sort_values(["event_id", "track_id"], kind="stable").groupby("event_id", sort=True)
-    return {int(event): TrackParameters.from_frame(group) for event, group in groups}
+    return parameters_by_event(_read_table(path, "a table of track parameters"), str(path))
 
 
 def match_labels(tracks: pd.DataFrame, hit_id: np.ndarray, where: str = "tracks") -> np.ndarray:
@@ -149,6 +145,8 @@ def _evaluate_all(tracks, events, selection: TruthSelection, fits: dict[int, Tra
         labels = match_labels(by_event.pop(truth.event_id, _NO_TRACKS), truth.hit_id, where)
         # An event without candidates has no rows, even from a tracker that fits.
         parameters = fits.get(truth.event_id, TrackParameters.empty()) if fits else None
+        if parameters is not None:
+            check_candidates(parameters, labels, f"track parameters of event {truth.event_id}")
         result = evaluate_event(labels, truth, selection, parameters=parameters)
         level = logging.INFO if len(truth) > LARGE_EVENT else logging.DEBUG
         logger.log(level, "event %d: DM %.4f of %d targets", truth.event_id, result.value("dm"), result.counts["dm"][1])
@@ -169,13 +167,16 @@ def _valid_truth(hits: Hits, truth: Truth) -> Truth:
     return replace(truth, hit_id=truth.hit_id[keep], particle_id=truth.particle_id[keep], weight=truth.weight[keep])
 
 
-def _read_table(path: str | os.PathLike) -> pd.DataFrame:
+def _read_table(path: str | os.PathLike, expected: str = "a tracks table") -> pd.DataFrame:
     import pyarrow
 
     try:
-        if str(path).endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path)
-        return pd.read_parquet(path)
+        if not str(path).endswith((".csv", ".csv.gz")):
+            return pd.read_parquet(path)
+        frame = pd.read_csv(path)
     except (OSError, ValueError, EOFError, pyarrow.ArrowException) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(describe(path, f"cannot be read ({first_line.rstrip('.')})", "a tracks table")) from error
+        raise InputError(describe(path, f"cannot be read ({first_line.rstrip('.')})", expected)) from error
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of surplus values
+        raise InputError(describe(path, "more values than column names", expected))
+    return frame

@@ -9,9 +9,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from trackbench.errors import ConfigError, describe
+from trackbench.evaluation.fit_quality import half_width
 from trackbench.evaluation.summary import markdown_table
 from trackbench.evaluation.trackformers import demo_note
-from trackbench.plotting.residuals import half_width
 from trackbench.plotting.style import (
     DAGGER,
     Header,
