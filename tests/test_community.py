@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -53,8 +54,13 @@ def read_environment(path):
     return conda, pip
 
 
+# Tracker -> environment of the rules that run one tracker at a time; the others have torch.yaml.
+ENVIRONMENT_OF = {"ckf": ROOT / "envs/acts.yaml"}
+FOR_CUDA_ONLY = {"machine.py": {"pytorch"}}
+
+
 def rules():
-    """(rule, conda file or None, script or None, text) of every rule of the workflow."""
+    """(rule, conda file or None, script or None) of every rule of the workflow; None if the tracker decides."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             block = block.partition("\nuse rule ")[0]  # which has the environment of the rule it uses
@@ -105,17 +111,39 @@ def test_there_are_rules_and_environments():
 def test_rule_has_an_environment_that_declares_what_its_script_imports(block, conda, script):
     if "\n    output:" not in block and "use rule" not in block and script is None:
         return  # a target: it runs nothing
-    assert conda in ENVIRONMENTS
+    by_tracker = "\n    conda:\n        environment\n" in block
+    assert conda in ENVIRONMENTS or by_tracker
     if script is None:
         return
-    modules = ()
+    names = ()
     by_name = ("tracker_digest", "all_trackers_digest", "row_digest", "row_modules", "train_digest")
     if any(function in block for function in by_name):  # such rules load trackers by name
-        modules = [f"trackbench.trackers.{name}" for name in tracker_names()]
-    files = [script, *(path for path in reached_files(script, modules) if path.suffix == ".py")]
+        names = [name for name in tracker_names() if name not in ENVIRONMENT_OF]
+    assert not undeclared(script, conda or ROOT / "envs/torch.yaml", names)
+    if by_tracker:
+        for name, environment in ENVIRONMENT_OF.items():
+            absent = undeclared(script, environment, [name])
+            assert not {path: what for path, what in absent.items() if FOR_CUDA_ONLY.get(Path(path).name) != what}
+
+
+def undeclared(script, conda, trackers):
+    """Packages that an environment lacks, by file that imports them: of a script that loads trackers by name."""
+    reached = reached_files(script, [f"trackbench.trackers.{name}" for name in trackers])
+    files = [script, *(path for path in reached if path.suffix == ".py")]
     declared = set().union(*read_environment(conda))
     missing = {path.relative_to(ROOT).as_posix(): third_party(path) - declared for path in files}
-    assert not {path: names for path, names in missing.items() if names}
+    return {path: names for path, names in missing.items() if names}
+
+
+def test_rules_choose_the_environment_by_the_tracker_they_run():
+    text = (ROOT / "workflow/rules/common.smk").read_text(encoding="utf-8")
+    found = re.search(r"^def environment\(.*?(?=^def )", text, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(found[0], names)
+    for tracker in tracker_names():
+        chosen = names["environment"](None, SimpleNamespace(tracker=tracker))
+        path = (ROOT / "workflow/rules" / chosen).resolve()
+        assert path == ENVIRONMENT_OF.get(tracker, ROOT / "envs/torch.yaml")
 
 
 def test_third_party_imports_are_found(tmp_path):

@@ -10,6 +10,7 @@ from trackbench import __version__
 
 # Versions worth recording if they took part; distribution names by import name.
 _PACKAGES = {
+    "acts": "pyacts",
     "hdbscan": "hdbscan",
     "numba": "numba",
     "numpy": "numpy",

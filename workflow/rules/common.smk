@@ -36,6 +36,12 @@ FITTING_TRACKERS = [
     for name in TRACKERS
     if load_module(main_row(config, name).tracker).Tracker.fits
 ]
+# Hits of a tiled event are not in the planes of their modules.
+TILED_TRACKERS = [
+    name
+    for name in TRACKERS
+    if not load_module(main_row(config, name).tracker).Tracker.needs_modules
+]
 SAMPLES = ["main", "scan"] if config["scan"]["pileup"] else ["main"]
 EFFECTS = config["effects"]["variations"]
 EFFECT_TRACKERS = config["effects"]["trackers"] or TRACKERS
@@ -221,6 +227,11 @@ def main_settings(wildcards):
     return main_row(config, wildcards.tracker).settings
 
 
+def environment(wildcards, params):
+    """Conda environment of a rule that runs the tracker ``params.tracker``, seen from workflow/rules."""
+    return f"../../envs/{'acts' if params.tracker == 'ckf' else 'torch'}.yaml"
+
+
 def all_trackers_digest(script, names):
     """The same for scripts that load several trackers."""
     return digest(script, *(f"trackbench.trackers.{name}" for name in names))
@@ -231,7 +242,7 @@ def figure_names():
     absent = set()
     if not is_simulated("main"):
         absent.add("simulation")
-    if not config["scan"]["tiling"]:
+    if not config["scan"]["tiling"] or not TILED_TRACKERS:
         absent.add("latency_tiled")
     if not config["surfaces"]:
         absent |= {"attention"}

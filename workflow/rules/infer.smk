@@ -18,7 +18,7 @@ rule reconstruct:
     wildcard_constraints:
         sample="main|scan",
     conda:
-        "../../envs/torch.yaml"
+        environment
     threads: 1
     resources:
         mem_mb=4000,
@@ -47,7 +47,7 @@ rule reconstruct_tiled:
     benchmark:
         "results/{run}/benchmarks/reconstruct_tiled/{tracker}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        environment
     threads: 1
     resources:
         mem_mb=8000,

@@ -315,9 +315,11 @@ rule plot_stages:
 rule plot_latency_tiled:
     input:
         timing=expand(
-            "results/{{run}}/tracks/tiled/{tracker}-timing.csv", tracker=TRACKERS
+            "results/{{run}}/tracks/tiled/{tracker}-timing.csv", tracker=TILED_TRACKERS
         ),
-        runs=expand("results/{{run}}/tracks/main/{tracker}-run.json", tracker=TRACKERS),
+        runs=expand(
+            "results/{{run}}/tracks/main/{tracker}-run.json", tracker=TILED_TRACKERS
+        ),
         index="results/{run}/prepared/main/index.csv",
         manifest="results/{run}/prepared/main/manifest.json",
     output:
@@ -343,7 +345,7 @@ rule plot_latency_tiled:
         code=digest("plot_latency_tiled.py"),
         about=about("tiled", config),
         reconstruction=reconstruction(DATA, padded=False),
-        trackers=TRACKERS,
+        trackers=TILED_TRACKERS,
     message:
         "Plot time against hits, tiled"
     script:

@@ -53,7 +53,7 @@ rule tune:
     benchmark:
         "results/{run}/benchmarks/tune/{tracker}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        environment
     threads: 1
     resources:
         mem_mb=4000,
