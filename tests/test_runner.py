@@ -282,6 +282,21 @@ def test_changing_tracks_are_reported(events, paths, caplog):
     assert "two calls with the same seed gave different tracks" in caplog.text
 
 
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory cannot be reset here")
+def test_an_event_without_hits_warms_nothing_up(events, paths):
+    hits, truth = events[0]
+    empty = hits.take(np.zeros(len(hits), bool))
+    empty = dataclasses.replace(empty, event_id=99)
+    tracker = MemoryTracker()
+    run_tracker(tracker, [(empty, None), (hits, truth), *events[1:]], **paths)
+    assert len(tracker.calls) == 1 + len(events)  # the warm-up is a call with hits
+    run = json.loads(paths["out_run"].read_text())
+    timing = pd.read_csv(paths["out_timing"])
+    assert run["events"] == len(events) + 1 and timing["event_id"].iloc[0] == 99
+    assert run["first_call_memory_mb"] > 150 > run["peak_memory_mb"]  # and so is the first call
+    assert run["repeatable"]
+
+
 def test_without_warmup_the_first_event_is_the_first_call(events, paths):
     tracker = AzimuthTracker()
     run_tracker(tracker, events, **paths, warmup=0)

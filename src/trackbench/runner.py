@@ -42,9 +42,9 @@ def run_tracker(
 
     tracker: from ``build_tracker``
     events: tuples that start with the hits of an event; only the hits reach the tracker
-    warmup: untimed calls on the first event, before it is timed like all others. The very first call,
+    warmup: untimed calls on the first event with hits, before it is timed like all others. The very first call,
         which may import packages, compile kernels or load weights, is reported apart as
-        ``first_call_s`` and ``first_call_memory_mb``.
+        ``first_call_s`` and ``first_call_memory_mb``. An event without hits, which reaches no tracker, is no call.
     facts: entries of the run file besides or instead of the default ones, such as tracker (its name),
         threads (default: CPUs of this process), sectors and pad_to
     The parameters file has ``PARAMETER_COLUMNS``, and no rows if the tracker does not fit its candidates.
@@ -56,7 +56,7 @@ def run_tracker(
     with atomic_path(out_tracks) as tracks_file, atomic_path(out_parameters) as parameters_file:
         with TracksWriter(tracks_file, parameters_file) as writer:
             for hits in _hits_of(events):
-                if not measurement.timed_events:
+                if hits.valid.any() and not measurement.is_warm:
                     measurement.warm_up(hits, warmup)
                 writer.write(hits, measurement.time(hits))
         if not measurement.timed_events:
@@ -106,6 +106,7 @@ class _Measurement:
         self.timed_events: set[int] = set()
         self.first_call_s: float | None = None
         self.calls = 0
+        self.is_warm = False
         self.loaded_mb = self.first_call_mb = self.peak_mb = 0.0
         self.peak_device_mb: float | None = None
         self.warm_tracks: Tracks | None = None
@@ -113,6 +114,7 @@ class _Measurement:
 
     def warm_up(self, hits: Hits, calls: int) -> None:
         """Call the tracker without recording stages."""
+        self.is_warm = True
         for _ in range(calls):
             self.warm_tracks = self._call(hits, Timer())[0]
 
@@ -161,12 +163,13 @@ class _Measurement:
             cuda.synchronize()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         self.peak_mb = max(self.peak_mb, peak_mb() - self.loaded_mb)
-        if self.calls == 0:
+        has_hits = bool(hits.valid.any())
+        if self.calls == 0 and has_hits:
             self.first_call_s, self.first_call_mb = wall, self.peak_mb
         if cuda:
             # With the weights, which stay on the device: it is all memory that the tracker needs there.
             self.peak_device_mb = max(self.peak_device_mb or 0.0, cuda.max_memory_allocated() / 1e6)
-        self.calls += 1
+        self.calls += has_hits
         return tracks, wall, cpu
 
 
