@@ -25,10 +25,12 @@ from trackbench.cli import main as entry
 from trackbench.cli.trackers import default_text, field_docs
 from trackbench.data.hits import Hits
 from trackbench.data.prepare import DataSelection, build_event
-from trackbench.data.tracks import PARAMETER_COLUMNS, TrackParameters, Tracks
+from trackbench.data.tracks import PARAMETER_COLUMNS, PARAMETERS, TrackParameters, Tracks
 from trackbench.evaluation.definitions import FITTED_METRICS, METRICS
+from trackbench.evaluation.fit_quality import STATISTICS, half_width
 from trackbench.evaluation.intervals import clopper_pearson, event_bootstrap
 from trackbench.evaluation.metrics import evaluate_event
+from trackbench.evaluation.residuals import true_perigee
 from trackbench.trackers.base import build_tracker, load_module, tracker_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -567,6 +569,134 @@ def test_evaluate_refuses_a_wrong_tracks_file(refuse, events, tracks, change, me
     path = tracks / "event000000001-tracks.csv"
     path.write_text(change(path.read_text()))
     refusal = refuse("evaluate", "--truth", events, "--tracks", tracks)
+    assert refusal.startswith(f"{path}: ")
+    assert message in refusal
+
+
+# evaluate: track parameters
+
+
+def documented_writer():
+    """The function ``write_fitted`` of docs/adding-a-tracker.md."""
+    scope = {}
+    exec(example_block(ROOT / "docs/adding-a-tracker.md", "fitted"), scope)
+    return scope["write_fitted"]
+
+
+@pytest.fixture(scope="module")
+def fitted(events, tmp_path_factory):
+    """Perfect labels of the toy events, their pixel hits alone, and true parameters with known noise."""
+    folder, write = tmp_path_factory.mktemp("fitted"), documented_writer()
+    for event_id in (1, 2, 3):
+        hits, truth = build_event(toy_frames(event_id), DataSelection(), event_id)
+        ids, found = np.unique(truth.particle_id, return_inverse=True)
+        labels = np.where(truth.particle_id > 0, found - (ids[0] == 0), -1)
+        particles = truth.particles.set_index("particle_id", drop=False).loc[ids[ids > 0]]
+        sigma = np.array([0.02, 0.05, 0.001, 0.0005, 0.01])
+        noise = np.random.default_rng(event_id).normal(0, sigma, (len(particles), 5))
+        covariance = np.tile(np.diag(sigma**2), (len(particles), 1, 1))
+        write(folder, event_id, hits.hit_id, labels, true_perigee(particles) + noise, covariance)
+    return folder
+
+
+@pytest.fixture
+def fitted_copy(fitted, tmp_path):
+    return Path(shutil.copytree(fitted, tmp_path / "fitted"))
+
+
+def evaluated(command, events, *options):
+    code, out, err = command("--quiet", "evaluate", "--truth", events, "--tracks", *options)
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_evaluate_scores_track_parameters_of_any_origin(command, events, fitted, tracks):
+    result = json.loads(evaluated(command, events, fitted, tracks, "--json"))
+    assert list(result["track_parameters"]) == [str(fitted)]
+    metrics = result["tracks"][str(fitted)]
+    assert set(FITTED_METRICS) <= metrics.keys()
+    assert not set(FITTED_METRICS) & result["tracks"][str(tracks)].keys()
+    results = []
+    for event_id in (1, 2, 3):
+        hits, truth = build_event(toy_frames(event_id), DataSelection(), event_id)
+        table = pd.read_csv(fitted / f"event{event_id:09d}-tracks.csv").set_index("hit_id")["track_id"]
+        frame = pd.read_csv(fitted / f"event{event_id:09d}-parameters.csv")
+        labels, fits = table.loc[hits.hit_id].to_numpy(), TrackParameters.from_frame(frame)
+        results.append(evaluate_event(labels, truth, parameters=fits))
+    for metric in FITTED_METRICS:
+        num, den = (sum(values) for values in zip(*(one.counts[metric] for one in results), strict=True))
+        assert (metrics[metric]["num"], metrics[metric]["den"]) == (num, den)
+    residuals = pd.concat([one.residuals for one in results])
+    numbers = result["track_parameters"][str(fitted)]
+    assert numbers["prompt"].keys() == set(PARAMETERS)
+    for name, statistics in numbers["prompt"].items():
+        assert statistics.keys() == STATISTICS.keys()
+        width = half_width(residuals[f"pull_{name}"].to_numpy())[0]
+        assert statistics["pull_width"]["value"] == pytest.approx(width, rel=1e-3)  # files have fewer digits
+        assert width == pytest.approx(1.0, abs=0.35)
+    resolution = numbers["prompt"]["d0"]["resolution"]
+    assert (resolution["unit"], resolution["n"]) == ("µm", len(residuals))
+    assert resolution["value"] == pytest.approx(20, rel=0.35)
+    assert numbers["secondary"]["d0"]["bias"] == {"unit": "µm", "n": 0, "value": None, "lo": None, "hi": None}
+
+
+def test_table_has_rows_of_track_parameters_where_there_are_any(command, events, fitted, tracks):
+    without, both = evaluated(command, events, tracks), evaluated(command, events, tracks, fitted)
+    assert "resolution" not in without and "fitted pT" not in without
+    lines = both.splitlines()
+    for title in ("Fake rate (all candidates, fitted pT)", "d0 resolution [um]", "q_over_pt pull width"):
+        (line,) = [line for line in lines if line.startswith(f"{title}  ")]
+        assert re.fullmatch(r" +- +[\d.]+ \[[\d.]+, [\d.]+\]", line.removeprefix(title)), line
+    assert lines[-1].startswith("resolution, pull width: half of the central 68.27 %")
+    assert both.isascii()
+
+
+def test_written_parameters_of_a_tracker_are_scored(command, fitter, events, tmp_path):
+    assert command("reconstruct", "dbscan", events, "--out", tmp_path)[0] == 0
+    # The strip hits are in the tracks, but are not scored: candidates may have no hit left.
+    code, out, err = command("--quiet", "evaluate", "--truth", events, "--tracks", tmp_path, "--json")
+    assert code == 0 and "tracks hold hits that are not scored" in err
+    result = json.loads(out)
+    assert result["tracks"][str(tmp_path)]["n_candidates_pt"]["num"] > 0
+    assert list(result["track_parameters"]) == [str(tmp_path)]
+
+
+def test_failed_fits_and_unknown_errors(command, events, fitted_copy):
+    for event_id in (1, 2, 3):
+        path = fitted_copy / f"event{event_id:09d}-parameters.csv"
+        frame = pd.read_csv(path)
+        covariance = [name for name in frame if name.startswith("cov_")]
+        frame[covariance] = 0.0
+        frame.loc[0, [*PARAMETERS, *covariance]] = np.nan
+        frame.to_csv(path, index=False)
+    result = json.loads(evaluated(command, events, fitted_copy, "--json"))
+    prompt = result["track_parameters"][str(fitted_copy)]["prompt"]["z0"]
+    assert prompt["resolution"]["value"] == pytest.approx(50, rel=0.35)
+    assert (prompt["pull_width"]["n"], prompt["pull_width"]["value"]) == (0, None)
+    assert result["tracks"][str(fitted_copy)]["vertex_fake_rate"]["den"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.iloc[:-1], "rows, but hits of"),
+        (lambda frame: frame.iloc[1:], "track_id is not consecutive: 1 instead of 0 in event 2"),
+        (lambda frame: pd.concat([frame, frame.tail(1).assign(track_id=len(frame))]), "rows, but hits of"),
+        (lambda frame: frame.iloc[:0], "0 rows, but hits of"),
+        (lambda frame: frame.drop(columns="cov_d0_z0"), "no column cov_d0_z0, expected columns event_id, track_id, d0"),
+        (lambda frame: frame.assign(q_over_pt=np.inf), "q_over_pt is inf for track_id 0 of event 2, expected finite"),
+        (lambda frame: frame.assign(cov_z0_z0=np.nan), "cov_z0_z0 is nan for track_id 0 of event 2, expected finite"),
+        (lambda frame: frame.assign(theta=np.degrees(frame["theta"])), "expected between 0 and pi [rad]"),
+        (lambda frame: frame.assign(d0="left"), "column d0 is "),
+        (lambda frame: frame.assign(event_id=1), "rows of event 1, expected event_id 2 only"),
+        (lambda frame: None, "no such file, but other events have theirs, expected one for each event"),
+    ],
+)
+def test_evaluate_refuses_wrong_parameters(refuse, events, fitted_copy, change, message):
+    path = fitted_copy / "event000000002-parameters.csv"
+    frame = change(pd.read_csv(path))
+    path.unlink() if frame is None else frame.to_csv(path, index=False)
+    refusal = refuse("evaluate", "--truth", events, "--tracks", fitted_copy)
     assert refusal.startswith(f"{path}: ")
     assert message in refusal
 

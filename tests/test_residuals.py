@@ -233,7 +233,7 @@ def test_parameters_that_are_accepted():
     assert list(found) == [7, 9]
     for fits in found.values():
         np.testing.assert_array_equal(np.isnan(fits.values).all(axis=1), [False, True, False, False])
-        assert fits.take([0]).values.tolist()[0] == [0.1, 1.0, 2.0, 1.5, 0.4]
+        assert fits.to_frame(7)[list(PARAMETERS)].iloc[0].tolist() == [0.1, 1.0, 2.0, 1.5, 0.4]
     assert parameters_by_event(frame.iloc[:0], "file") == {}
 
 
