@@ -3,9 +3,9 @@
 The classical chain of today's experiments, on the hits that every tracker sees. It runs in passes, each on the hits
 that tracks of the passes before have left:
 
-1. prompt tracks with at least four measurements, down to a transverse momentum far below that of interest,
-2. prompt tracks with three measurements, close to the beam line,
-3. displaced tracks.
+1. prompt tracks on many layers, down to a transverse momentum far below that of interest,
+2. tracks on few layers that fit the beam line, and displaced ones,
+3. in the full detector, tracks of particles born outside the pixels, from seeds in the short strips.
 
 Every track comes with its parameters at the perigee. Needs the package pyacts (extra ``ckf``). Limits: a uniform
 field of 2 T, the TrackML detector and its material as ACTS describes it, resolutions of the simulation.
@@ -39,7 +39,7 @@ class Config:
         hits all stay) or "ambiguity" (the whole chain)
     """
 
-    min_pt: float = 0.35
+    min_pt: float = 0.25
     max_z0: float = 20.0
     max_d0: float = 15.0
     stop_after: str = "ambiguity"
@@ -67,13 +67,10 @@ class Tracker(TrackerBase):
 
         with timer.stage("read"):
             board = Board(hits)
-        algorithms = self._passes(bool(is_pixel(hits.volume_id).all()))
-        if self.config.stop_after == "seeding":
-            algorithms = algorithms[:1]
         found, free = [], np.ones(len(hits), dtype=bool)
-        for one in algorithms:
+        for settings, algorithms in self._passes(bool(is_pixel(hits.volume_id).all())):
             board.start(np.flatnonzero(free))
-            found.append(self._run(board, one, timer))
+            found.append(self._run(board, settings, algorithms, timer))
             free[found[-1].hit] = False
         with timer.stage("postprocess"):
             tracks = joined(found)
@@ -81,17 +78,20 @@ class Tracker(TrackerBase):
             return labels if self.config.stop_after == "seeding" else Tracks(labels, track_parameters(tracks))
 
     def _passes(self, pixel_only: bool) -> list:
+        """Settings and algorithms of each pass; of seeds alone, those of the first pass."""
         if pixel_only not in self._algorithms:
             from trackbench.trackers.layers.acts_finding import build_pass
             from trackbench.trackers.layers.acts_passes import passes
 
-            limits = (self.config.min_pt, self.config.max_z0, self.config.max_d0)
-            self._algorithms[pixel_only] = [build_pass(settings) for settings in passes(*limits, pixel_only)]
+            settings = passes(self.config.min_pt, self.config.max_z0, self.config.max_d0, pixel_only)
+            if self.config.stop_after == "seeding":
+                settings = settings[:1]
+            self._algorithms[pixel_only] = [(one, build_pass(one)) for one in settings]
         return self._algorithms[pixel_only]
 
-    def _run(self, board, algorithms, timer: Timer):
+    def _run(self, board, settings, algorithms, timer: Timer):
         """Run one pass up to the last stage asked for. Returns its ``acts_event.Found``."""
-        from trackbench.trackers.layers.acts_finding import RESULTS
+        from trackbench.trackers.layers.acts_finding import RESULTS, good_fits
 
         steps = {
             "seeding": algorithms.seeding,
@@ -106,4 +106,6 @@ class Tracker(TrackerBase):
         with timer.stage("postprocess"):
             if stop == "seeding":
                 board.run(algorithms.seed_tracks)
-            return board.tracks(RESULTS[stop])
+                return board.tracks(RESULTS[stop])
+            tracks = board.tracks(RESULTS[stop])
+            return tracks.take(good_fits(tracks, settings))

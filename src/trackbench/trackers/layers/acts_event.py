@@ -198,8 +198,13 @@ def best_track(found: Found, n_hits: int) -> np.ndarray:
     return np.append(order, -1)[best]
 
 
+def degrees_of_freedom(found: Found) -> np.ndarray:
+    """Two coordinates per measurement, less five parameters. Returns (m,) int64."""
+    return 2 * found.n_measurements - 5
+
+
 def track_parameters(found: Found) -> TrackParameters:
-    """Parameters at the perigee in trackbench's form: q/pT instead of q/p, no time, n_dof = 2 measurements - 5."""
+    """Parameters at the perigee in trackbench's form: q/pT instead of q/p, no time."""
     d0, z0, phi, theta, q_over_p = found.parameters[:, :5].T
     sine = np.sin(theta)
     jacobian = np.tile(np.eye(5), (len(found), 1, 1))
@@ -208,4 +213,4 @@ def track_parameters(found: Found) -> TrackParameters:
     covariance = jacobian @ found.covariance[:, :5, :5] @ jacobian.transpose(0, 2, 1)
     phi = np.where(phi <= -np.pi, np.pi, phi)
     values = np.column_stack([d0, z0, phi, theta, q_over_p / sine])
-    return TrackParameters(values, covariance, found.chi2, 2 * found.n_measurements - 5, found.n_holes)
+    return TrackParameters(values, covariance, found.chi2, degrees_of_freedom(found), found.n_holes)

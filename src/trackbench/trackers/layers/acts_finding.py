@@ -5,12 +5,19 @@ Sources: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8; settings that matt
 behind ``EXPERIMENTS.md``, entry on the Kalman filter.
 """
 
+import math
 from typing import NamedTuple
+
+import numpy as np
 
 from trackbench.geometry.acts_detector import build_detector, load_acts
 from trackbench.geometry.detector import ALL_LAYERS, FIELD_T
-from trackbench.trackers.layers.acts_event import MEASUREMENTS
+from trackbench.trackers.layers.acts_event import MEASUREMENTS, Found, degrees_of_freedom
 
+_MAX_COT_THETA = 29.0  # |eta| < 4.06
+_SCATTERING_SIGMAS, _RADIATION_LENGTHS = 5.0, 0.1  # how far a seed may be bent, and by how much material
+_MAX_CHI2, _MAX_OUTLIER_CHI2 = 15.0, 25.0  # of a measurement and of an outlier; above there is a hole
+_BRANCHES = 1  # measurements of a layer that are followed
 _MAX_OUTLIERS = 2
 _MAX_SHARED = 3  # measurements that a track may share with others
 
@@ -26,33 +33,54 @@ class Cut(NamedTuple):
     max_holes: int
 
 
-class Pass(NamedTuple):
-    """Settings of one pass.
+class Seeds(NamedTuple):
+    """Cuts on seeds: three space points on a helix that comes from near the beam line.
 
-    volumes: where seeds come from
-    radius: smallest and largest radius of a space point of a seed [mm]; middle: of its middle space point
-    min_pt: smallest transverse momentum of seeds and of tracks [GeV]
+    volumes: where their space points are
+    radius: smallest and largest transverse distance of a space point from the beam line [mm]; middle: of the middle one
+    distance: smallest and largest radial distance between two neighbouring space points [mm]
+    max_z: largest |z| of a space point [mm]
+    min_pt: smallest transverse momentum [GeV]
     max_z0: largest |z| where a seed crosses the beam line [mm]
-    impact: largest transverse distance of a seed from the beam line [mm]
-    max_d0: the same of a fitted track [mm]
-    seeds_per_middle: seeds kept for each middle space point
-    cuts: what found tracks must have, by |eta|, ascending
-    chi2: largest chi2 of a measurement, outlier_chi2: of an outlier, above which the layer is a hole
-    branches: measurements of a layer that are followed
+    max_impact: largest transverse distance of a seed from the beam line [mm]
+    per_middle: seeds kept for each middle space point
     """
 
     volumes: tuple[int, ...]
     radius: tuple[float, float]
     middle: tuple[float, float]
+    distance: tuple[float, float]
+    max_z: float
     min_pt: float
     max_z0: float
-    impact: float
+    max_impact: float
+    per_middle: int
+
+
+class Pass(NamedTuple):
+    """Settings of one pass.
+
+    seeds: where it starts; tracks have the same smallest transverse momentum
+    max_d0: largest |d0| of a fitted track [mm]
+    cuts: what found tracks must have, by |eta|, ascending
+    max_beam_chi2: largest chi2 + (d0 / sigma)^2 of a track, the chi2 with the beam line as a measurement
+    max_chi2_per_dof: largest chi2 per degree of freedom
+    """
+
+    seeds: Seeds
     max_d0: float
-    seeds_per_middle: int
     cuts: tuple[Cut, ...]
-    chi2: float = 15.0
-    outlier_chi2: float = 25.0
-    branches: int = 1
+    max_beam_chi2: float = math.inf
+    max_chi2_per_dof: float = math.inf
+
+
+def good_fits(found: Found, settings: Pass) -> np.ndarray:
+    """Tell which tracks pass ``max_beam_chi2`` and ``max_chi2_per_dof``. Returns (m,) bool."""
+    d0, variance = found.parameters[:, 0], found.covariance[:, 0, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beam_chi2 = found.chi2 + np.square(d0) / variance
+    per_dof = found.chi2 / np.maximum(degrees_of_freedom(found), 1)
+    return (beam_chi2 <= settings.max_beam_chi2) & (per_dof <= settings.max_chi2_per_dof)
 
 
 class Algorithms(NamedTuple):
@@ -98,7 +126,7 @@ def _seeding(tools: _Tools, settings: Pass) -> list:
     layers = [
         acts.GeometryIdentifier(volume=volume, layer=layer)
         for volume, layer in ALL_LAYERS
-        if volume in settings.volumes
+        if volume in settings.seeds.volumes
     ]
     points = examples.SpacePointMaker(
         **tools.options,
@@ -113,7 +141,7 @@ def _seeding(tools: _Tools, settings: Pass) -> list:
         inputSpacePoints="space_points",
         outputSeeds="seeds",
         bFieldInZ=FIELD_T * acts.UnitConstants.T,
-        **_triplet_cuts(settings),
+        **_triplet_cuts(settings.seeds),
     )
     estimate = examples.TrackParamsEstimationAlgorithm(
         **tools.options,
@@ -127,32 +155,32 @@ def _seeding(tools: _Tools, settings: Pass) -> list:
     return [points, triplets, estimate]
 
 
-def _triplet_cuts(settings: Pass) -> dict:
-    """Cuts of the triplet search; those not named in ``Pass`` are as wide as the detector."""
+def _triplet_cuts(seeds: Seeds) -> dict:
+    """Cuts of the triplet search by their names in ACTS."""
     return {
-        "rMin": settings.radius[0],
-        "rMax": settings.radius[1],
-        "rMinMiddle": settings.middle[0],
-        "rMaxMiddle": settings.middle[1],
-        "deltaRMin": 1.0,
-        "deltaRMax": 300.0,
-        "zMin": -2000.0,
-        "zMax": 2000.0,
-        "cotThetaMax": 29.0,  # |eta| < 4.06
-        "collisionRegionMin": -settings.max_z0,
-        "collisionRegionMax": settings.max_z0,
-        "impactMax": settings.impact,
-        "minPt": settings.min_pt,
-        "maxSeedsPerSpM": settings.seeds_per_middle,
-        "sigmaScattering": 5.0,
-        "radLengthPerSeed": 0.1,
+        "rMin": seeds.radius[0],
+        "rMax": seeds.radius[1],
+        "rMinMiddle": seeds.middle[0],
+        "rMaxMiddle": seeds.middle[1],
+        "deltaRMin": seeds.distance[0],
+        "deltaRMax": seeds.distance[1],
+        "zMin": -seeds.max_z,
+        "zMax": seeds.max_z,
+        "collisionRegionMin": -seeds.max_z0,
+        "collisionRegionMax": seeds.max_z0,
+        "impactMax": seeds.max_impact,
+        "minPt": seeds.min_pt,
+        "maxSeedsPerSpM": seeds.per_middle,
+        "cotThetaMax": _MAX_COT_THETA,
+        "sigmaScattering": _SCATTERING_SIGMAS,
+        "radLengthPerSeed": _RADIATION_LENGTHS,
     }
 
 
 def _finding(tools: _Tools, settings: Pass):
     """The combinatorial Kalman filter, both ways from each seed that no track has used up."""
     acts, finder = tools.acts, tools.examples.TrackFindingAlgorithm
-    selection = ([], [settings.chi2], [settings.outlier_chi2], [settings.branches])
+    selection = ([], [_MAX_CHI2], [_MAX_OUTLIER_CHI2], [_BRANCHES])
     make = (tools.geometry, tools.field, tools.options["level"])
     return finder(
         **tools.options,
@@ -169,6 +197,7 @@ def _finding(tools: _Tools, settings: Pass):
         twoWay=True,
         seedDeduplication=True,
         stayOnSeed=True,
+        recordMaterialStates=False,
     )
 
 
@@ -176,7 +205,7 @@ def _selector(acts, settings: Pass):
     """Cuts on found tracks, in bins of |eta|."""
     cuts = [
         acts.TrackSelector.Config(
-            ptMin=settings.min_pt,
+            ptMin=settings.seeds.min_pt,
             loc0=(-settings.max_d0, settings.max_d0),
             minMeasurements=cut.min_hits,
             maxHoles=cut.max_holes,

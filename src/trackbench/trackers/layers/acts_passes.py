@@ -1,31 +1,59 @@
-"""Passes of the ACTS chain as they were tuned; numbers and what was tried: ``EXPERIMENTS.md``."""
+"""Passes of the ACTS chain as they were tuned; what was tried: ``EXPERIMENTS.md``, entry on the Kalman filter."""
 
-from trackbench.geometry.detector import PIXEL_VOLUMES
-from trackbench.trackers.layers.acts_finding import Cut, Pass
+from trackbench.geometry.detector import PIXEL_VOLUMES, SHORT_STRIP_VOLUMES
+from trackbench.trackers.layers.acts_finding import Cut, Pass, Seeds
 
-_PIXELS = {"volumes": PIXEL_VOLUMES, "radius": (25.0, 200.0), "middle": (28.0, 160.0)}
+_PIXELS = {
+    "volumes": PIXEL_VOLUMES,
+    "radius": (25.0, 200.0),
+    "middle": (28.0, 160.0),
+    "distance": (1.0, 300.0),
+    "max_z": 2000.0,
+}
+_STRIPS = {
+    "volumes": SHORT_STRIP_VOLUMES,
+    "radius": (200.0, 700.0),
+    "middle": (200.0, 600.0),
+    "distance": (5.0, 300.0),
+    "max_z": 3000.0,
+}
+_MAX_ETA = 4.5
+_DISPLACED_Z0 = 3.0  # region where displaced seeds cross the beam line, in units of that of collisions
 
 
 def passes(min_pt: float, max_z0: float, max_d0: float, pixel_only: bool) -> list[Pass]:
     """Return the passes in order.
 
-    min_pt: of the first pass [GeV]; max_z0, max_d0: of collisions and of displaced tracks [mm]
+    min_pt: of the first pass [GeV]; max_z0, max_d0: of collisions and of displaced tracks [mm], max_d0 = 0: none
     pixel_only: without strip hits
     """
-    higher = max(min_pt, 0.6)  # of chance candidates on few hits, most are soft
-    prompt = Pass(
-        **_PIXELS, min_pt=min_pt, max_z0=max_z0, impact=3.0, max_d0=2.0, seeds_per_middle=1, cuts=(Cut(4.5, 4, 1),)
-    )
-    short = Pass(
-        **_PIXELS, min_pt=higher, max_z0=max_z0, impact=1.0, max_d0=0.3, seeds_per_middle=3, cuts=(Cut(4.5, 3, 0),)
-    )
-    displaced = Pass(
-        **_PIXELS,
-        min_pt=higher,
-        max_z0=3 * max_z0,
-        impact=10.0,
-        max_d0=max_d0,
-        seeds_per_middle=3,
-        cuts=(Cut(4.5, 4, 1),),
-    )
-    return [prompt, short, displaced] if max_d0 else [prompt, short]
+    make = _pixel_passes if pixel_only else _full_passes
+    return [one for one in make(min_pt, max_z0, max_d0) if one.max_d0 > 0]
+
+
+def _pixel_passes(min_pt: float, max_z0: float, max_d0: float) -> list[Pass]:
+    """Prompt tracks on four layers, then on three with at most one hole, then displaced ones."""
+    higher, highest = max(min_pt, 0.6), max(min_pt, 0.75)
+    prompt = Seeds(**_PIXELS, min_pt=min_pt, max_z0=max_z0, max_impact=1.0, per_middle=1)
+    short = prompt._replace(min_pt=higher, per_middle=3)
+    displaced = short._replace(min_pt=highest, max_z0=_DISPLACED_Z0 * max_z0, max_impact=10.0)
+    return [
+        Pass(prompt, 1.0, (Cut(_MAX_ETA, 4, 1),)),
+        Pass(short, 0.5, (Cut(_MAX_ETA, 3, 1),), max_beam_chi2=12.0),
+        Pass(displaced, max_d0, (Cut(_MAX_ETA, 3, 0),), max_chi2_per_dof=2.0),
+    ]
+
+
+def _full_passes(min_pt: float, max_z0: float, max_d0: float) -> list[Pass]:
+    """Long prompt tracks, displaced ones, short prompt ones, and those born outside the pixels."""
+    higher = max(min_pt, 0.6)
+    prompt = Seeds(**_PIXELS, min_pt=min_pt, max_z0=max_z0, max_impact=3.0, per_middle=1)
+    short = prompt._replace(min_pt=higher, max_impact=1.0, per_middle=3)
+    displaced = short._replace(max_z0=_DISPLACED_Z0 * max_z0, max_impact=10.0)
+    outer = Seeds(**_STRIPS, min_pt=higher, max_z0=150.0, max_impact=30.0, per_middle=1)
+    return [
+        Pass(prompt, 2.0, (Cut(_MAX_ETA, 7, 2),)),
+        Pass(displaced, max_d0, (Cut(3.0, 5, 1), Cut(_MAX_ETA, 7, 1))),
+        Pass(short, 0.3, (Cut(_MAX_ETA, 3, 0),)),
+        Pass(outer, 100.0 if max_d0 else 0.0, (Cut(_MAX_ETA, 5, 1),)),
+    ]
