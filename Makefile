@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke unlock test lint format lock bench gpu-wheels gpu-train gpu-bench clean
+.PHONY: help install demo smoke unlock test lint format lock conda-tools conda-pin bench gpu-wheels gpu-train gpu-bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -90,6 +90,21 @@ lock: $(STAMP)  ## re-create requirements.txt from requirements.in
 	{ echo "# Full lock, made by \`make lock\` from requirements.in. Do not edit by hand."; \
 	  .venv-lock/bin/python -m pip freeze | sed 's/+cpu$$//'; } > requirements.txt
 	rm -rf .venv-lock
+
+CONDA_TOOLS := build/conda/tools
+
+conda-tools: $(CONDA_TOOLS)/.installed  ## what the tests of `--use-conda` need: a solver and installer, apart from .venv
+
+$(CONDA_TOOLS)/.installed: tests/conda/requirements.txt $(STAMP)
+	$(BIN)/python -m venv $(CONDA_TOOLS)
+	$(CONDA_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# An explicit list cannot have packages of pip, so files with a pip: section get none.
+conda-pin:  ## with conda and network: pin each conda environment to exact builds, envs/*.pin.txt
+	@command -v conda >/dev/null && command -v snakedeploy >/dev/null || { \
+	  echo "make: conda-pin needs the commands conda and snakedeploy and a network, see docs/conda.md" >&2; exit 2; }
+	snakedeploy pin-conda-envs $$(grep -L '^  - pip:' envs/*.yaml)
 
 clean:  ## remove results and caches, keep .venv
 	rm -rf results logs .snakemake .pytest_cache .ruff_cache
