@@ -132,15 +132,18 @@ def test_regions_of_a_mixed_frame():
     table = metrics_table({"a": Measured(counts, pd.DataFrame(columns | flags))}, TableOptions(LABEL))
     found = {region: row(table, "a", "dm", region) for region in REGIONS}
     pairs = {region: (entry.n_num, entry.n_den) for region, entry in found.items()}
-    assert pairs == {"barrel": (2, 2), "endcap": (1, 2), "forward": (0, 1), "prompt": (2, 2), "secondary": (1, 2)}
+    expected = {"barrel": (2, 2), "endcap": (1, 2), "central": (3, 3), "forward": (0, 1)}
+    assert pairs == expected | {"prompt": (2, 2), "secondary": (1, 2)}
 
 
 def test_region_sums_equal_the_whole():
     table = metrics_table({"a": worked_measured(2)}, TableOptions(LABEL))
     for metric in ("dm", "technical", "perfect", "fake_rate", "fake_dm"):
-        both = [row(table, "a", metric, region) for region in ("barrel", "endcap")]
         whole = row(table, "a", metric)
-        assert (sum(r.n_num for r in both), sum(r.n_den for r in both)) == (whole.n_num, whole.n_den)
+        pairs = [("barrel", "endcap"), ("central", "forward"), ("prompt", "secondary")]
+        for pair in pairs[: 2 if metric.startswith("fake") else 3]:
+            both = [row(table, "a", metric, region) for region in pair]
+            assert (sum(r.n_num for r in both), sum(r.n_den for r in both)) == (whole.n_num, whole.n_den)
 
 
 def test_latency_and_memory():
@@ -294,6 +297,35 @@ def test_markdown_summary(full_table):
     assert "| slow_one | \N{MINUS SIGN}4.50 +0.50 \N{MINUS SIGN}0.50 |" in text
     assert "Quoted, not measured here" in text
     assert "truth_filter" not in text
+
+
+def test_summary_says_where_tracks_are_lost():
+    """By hand: of 1,000 targets 400 are at |eta| >= 3, of them 300 found, 5 of 10 secondaries and 895 in all."""
+    eta, vr = np.repeat([0.5, -2.9, 3.0, -3.5], [500, 100, 300, 100]), np.zeros(1000)
+    vr[:10] = 2.5
+    found = np.ones(1000, dtype=bool)
+    found[:5], found[600:700] = False, False
+    frame = pd.DataFrame({"event_id": 0, "eta": eta, "vr": vr, "dm": found, "technical": found, "perfect": found})
+    measured = {
+        "half": Measured(counts_frame({"dm": [(500, 1000)]}), frame.assign(dm=np.arange(1000) % 2 == 0)),
+        "good": Measured(counts_frame({"dm": [(895, 1000)]}), frame),
+    }
+    table = metrics_table(measured, TableOptions(LABEL), read_published(PUBLISHED))
+    text = summary_markdown(table)
+    lines = text[text.index("| Where tracks are lost") :].splitlines()
+    heads = [r"\|eta\| < 3", r"\|eta\| >= 3", "Prompt", "Secondary"]
+    assert lines[0] == "| " + " | ".join(["Where tracks are lost: DM eff. [%]", *heads]) + " |"
+    assert lines[2] == "| Targets | 600 | 400 | 990 | 10 |"
+    minus = "\N{MINUS SIGN}"
+    cells = [part.strip() for part in lines[3].strip("|").split("|")]
+    assert [cell.partition(" ")[0] for cell in cells] == ["good", "99.17", "75.0", "89.9", "50.0"]
+    for cell, (k, n) in zip(cells[1:], ((595, 600), (300, 400), (890, 990), (5, 10)), strict=True):
+        lo, hi = clopper_pearson(k, n)
+        digits = len(cell.partition(" ")[0].partition(".")[2])
+        assert cell.endswith(f" +{100 * (hi - k / n):.{digits}f} {minus}{100 * (k / n - lo):.{digits}f}")
+    assert lines[4].startswith("| half | 50.0 ") and lines[5] == ""
+    assert "within 2 mm of the beam line" in lines[6]
+    assert "Where tracks are lost" not in summary_markdown(table[table["region"] == "all"])
 
 
 def test_quoted_fake_rates_stand_below_the_measured_ones_of_their_convention():

@@ -279,9 +279,9 @@ RUNS = {"tune", "reconstruct", "reconstruct_tiled", "evaluate", "tables", "surfa
         ("plotting/effects.py", {"plot_effects"}),
         (
             "evaluation/summary.py",
-            {"tables", "plot_overview", "tables_collisions", "plot_overview_collisions", "plot_dm_latency"}
-            | {"trackformers_table", "plot_matrix", "plot_parameters"},
+            {"tables", "plot_overview", "tables_collisions", "plot_overview_collisions", "plot_dm_latency"},
         ),
+        ("evaluation/fit_quality.py", {"plot_residuals", "plot_parameters"}),
         ("trackers/grid_window.py", RUNS | PLOTS),
         ("trackers/helix_hash.py", (RUNS | PLOTS) - UNTUNED),
         ("trackers/helix_finder.py", ((RUNS | PLOTS | EFFECTS | FITTED | FEW_ROW) - UNTUNED) | LOW_ROW),

@@ -15,7 +15,7 @@ from trackbench.data.hits import Hits
 from trackbench.data.shards import read_events
 from trackbench.data.subevents import SubeventConfig, cut_event
 from trackbench.data.truth import Truth
-from trackbench.evaluation.summary import markdown_table
+from trackbench.evaluation.markup import markdown_table
 from trackbench.mask_cost import BACKENDS, CostPlan
 from trackbench.mask_study import MASKS, mask_study
 from trackbench.settings import build_dataclass

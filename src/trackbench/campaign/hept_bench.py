@@ -185,7 +185,7 @@ def _memory(device: str, begin: float) -> dict[str, float]:
 
 def hept_table(rows: Sequence[Mapping], published: Mapping[int, Mapping[str, float]]) -> str:
     """Markdown table of ``measure``, the published A100 numbers last. published: of ``published_scaling``."""
-    from trackbench.evaluation.summary import markdown_table
+    from trackbench.evaluation.markup import markdown_table
 
     heads = [
         "Network",

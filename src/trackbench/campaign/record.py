@@ -14,8 +14,8 @@ from trackbench.campaign.collision_record import collision_samples, collision_te
 from trackbench.campaign.rows import is_done, metrics_files
 from trackbench.campaign.study import Study
 from trackbench.campaign.trainings import Progress, facts_file, history_file, progress
+from trackbench.evaluation.markup import markdown_table
 from trackbench.evaluation.sample import Sample
-from trackbench.evaluation.summary import markdown_table
 from trackbench.evaluation.tables import Measured
 from trackbench.evaluation.trackformers import Entry, FirstPhaseOptions, first_phase_table
 from trackbench.evaluation.trackformers_published import read_published

@@ -1,19 +1,17 @@
 """The summary of a long table for people: Markdown for the report, LaTeX for the paper."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from trackbench.evaluation.definitions import METRICS
+from trackbench.evaluation.definitions import METRICS, PROMPT_RADIUS
+from trackbench.evaluation.markup import DAGGER, latex_row, latex_text, markdown_table
 from trackbench.evaluation.published import QUOTED, is_quoted
 from trackbench.evaluation.sample import TRUTH_FILTER
-from trackbench.evaluation.tables import differences
+from trackbench.evaluation.tables import FORWARD_ETA, differences
 from trackbench.evaluation.trackformers import demo_note
-
-DAGGER = "\N{DAGGER}"
 
 _MEMORY = (
     "Memory rise: highest resident memory during reconstruction above the level before it, with libraries and event"
@@ -54,6 +52,13 @@ FAKE_COLUMNS = (
     Column("maskformer_fake", "MaskFormer"),
     Column("maskformer_fake_postfilter", "MaskFormer, hits filtered"),
 )
+# region of the long table -> heading; the first two make up all targets, and so do the last two
+LOSS_REGIONS = {
+    "central": f"|eta| < {FORWARD_ETA:g}",
+    "forward": f"|eta| >= {FORWARD_ETA:g}",
+    "prompt": "Prompt",
+    "secondary": "Secondary",
+}
 DIFFERENCE_COLUMNS = tuple(c for c in COLUMNS if c.metric in ("dm", "fake_rate", "fake_all", "trackml_score"))
 
 
@@ -64,7 +69,7 @@ def summary_markdown(
     side_by_side: bool = False,
     conventions: bool = False,
 ) -> str:
-    """Write the headline numbers, differences and footnotes as Markdown.
+    """Write the headline numbers, where tracks are lost, differences and footnotes as Markdown.
 
     table: long table of ``tables.metrics_table``
     note: description of the sample, e.g. "200 pile-up, sigma_z = 5.5 mm, all pixel hits"
@@ -82,6 +87,7 @@ def summary_markdown(
     ]
     parts = [markdown_table(["Tracker", *(c.heading for c in columns), "Selection"], rows)]
     parts += [" ".join(_caption(measured, note, interval, side_by_side))]
+    parts += _loss_parts(table[~is_quoted(table)], _order(measured))
     difference = differences(measured)
     if len(difference):
         reference = difference["reference"].iloc[0]
@@ -129,6 +135,27 @@ def summary_latex(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loss_parts(measured: pd.DataFrame, trackers: list[str]) -> list[str]:
+    """Table of the DM efficiency by direction and origin of the particle, and what the columns are.
+
+    measured: rows of all regions; nothing if they have no particles
+    """
+    dm = Column("dm", "")
+    regions = {name: measured[(measured["region"] == name) & (measured["metric"] == "dm")] for name in LOSS_REGIONS}
+    regions = {name: rows for name, rows in regions.items() if len(rows)}
+    if not regions:
+        return []
+    lines = [["Targets", *(f"{rows['n_den'].iloc[0]:.0f}" for rows in regions.values())]]
+    for tracker in trackers:
+        lines.append([tracker, *(_cells(rows, tracker, [dm], _plain)[0] for rows in regions.values())])
+    head = ["Where tracks are lost: DM eff. [%]", *(LOSS_REGIONS[name] for name in regions)]
+    explained = (
+        f"Prompt: produced within {PROMPT_RADIUS:g} mm of the beam line, secondary: farther away; targets are the"
+        " particles in each column, all events. The two directions make up all targets, and so do the two origins."
+    )
+    return [markdown_table(head, lines), explained]
 
 
 def _fake_parts(measured: pd.DataFrame, quoted: pd.DataFrame) -> list[str]:
@@ -265,36 +292,3 @@ def _quoted_notes(quoted: pd.DataFrame) -> list[str]:
     sources = "; ".join(f"{source} ({', '.join(dict.fromkeys(found))})" for source, found in trackers.items())
     first = f"Quoted, not measured here: other data, hardware and selection (last column). Sources: {sources}."
     return [first, *(f"{name}: {'; '.join(facts)}." for name, facts in caveats.items())]
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    """Set a table in Markdown: first column to the left, the others to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-
-
-def latex_row(cells: list[str]) -> str:
-    """Join the cells of one row of a LaTeX table."""
-    return " & ".join(cells) + r" \\"
-
-
-_TEX = {
-    "pT": r"$p_\mathrm{T}$",
-    "|eta|": r"$|\eta|$",
-    "sigma_z": r"$\sigma_z$",
-    ">=": r"$\geq$",
-    "<=": r"$\leq$",
-    ">": "$>$",
-    "<": "$<$",
-    "|": r"\textbar{}",
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: "\\" + character for character in "%&#_${}"},
-}
-_TEX_PATTERN = re.compile("|".join(re.escape(key) for key in sorted(_TEX, key=len, reverse=True)))
-
-
-def latex_text(text: str) -> str:
-    """Escape plain text for LaTeX and set the usual symbols."""
-    return _TEX_PATTERN.sub(lambda match: _TEX[match.group()], text)

@@ -48,7 +48,8 @@ FORWARD_ETA = 3.0
 REGIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "barrel": lambda frame: frame["eta"].abs() < BARREL_ETA,
     "endcap": lambda frame: frame["eta"].abs() >= BARREL_ETA,
-    "forward": lambda frame: frame["eta"].abs() >= FORWARD_ETA,  # part of the endcap
+    "central": lambda frame: frame["eta"].abs() < FORWARD_ETA,  # barrel and part of the endcap
+    "forward": lambda frame: frame["eta"].abs() >= FORWARD_ETA,  # the rest of the endcap
     "prompt": lambda frame: frame["vr"] <= PROMPT_RADIUS,
     "secondary": lambda frame: frame["vr"] > PROMPT_RADIUS,
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import ConfigError, describe
-from trackbench.evaluation.summary import DAGGER, markdown_table
+from trackbench.evaluation.markup import DAGGER, markdown_table
 from trackbench.evaluation.trackformers import METRICS, Entry, demo_note, event_mean, ratios_by_event
 from trackbench.evaluation.trackformers_published import matrix_rows
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trackbench.evaluation.markup import DAGGER, latex_row, latex_text, markdown_table
 from trackbench.evaluation.published import QUOTED
-from trackbench.evaluation.summary import DAGGER, latex_row, latex_text, markdown_table
 from trackbench.evaluation.trackformers import FAST_HITS, FAST_PT, KINDS, METRICS, demo_note
 
 

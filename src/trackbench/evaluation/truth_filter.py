@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import InputError, describe
+from trackbench.evaluation.markup import markdown_table
 from trackbench.evaluation.published import is_quoted
-from trackbench.evaluation.summary import markdown_table
 
 _METRICS = {"dm": "DM", "fake_rate": "fake, purity", "fake_all": "fake, all cand."}  # metric -> heading
 _NOTE = (

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from trackbench.errors import ConfigError, describe
 from trackbench.evaluation.fit_quality import half_width
-from trackbench.evaluation.summary import markdown_table
+from trackbench.evaluation.markup import markdown_table
 from trackbench.evaluation.trackformers import demo_note
 from trackbench.plotting.style import (
     DAGGER,
