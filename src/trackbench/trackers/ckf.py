@@ -69,7 +69,8 @@ class Tracker(TrackerBase):
             board = Board(hits)
         found, free = [], np.ones(len(hits), dtype=bool)
         for settings, algorithms in self._passes(bool(is_pixel(hits.volume_id).all())):
-            board.start(np.flatnonzero(free))
+            with timer.stage("read"):
+                board.start(np.flatnonzero(free))
             found.append(self._run(board, settings, algorithms, timer))
             free[found[-1].hit] = False
         with timer.stage("postprocess"):
