@@ -17,6 +17,7 @@ def main(inputs, out, params):
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
     frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.residuals), strict=True))
+    frames = {name: frame for name, frame in frames.items() if len(frame)}  # seeds alone are not fitted
     save_as(out.pulls_png, *pull_figure(frames, header))
     save_as(out.secondary_png, *pull_figure(frames, header, SECONDARY))
     for variable in ("pt", "eta"):
