@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from trackbench.errors import InputError, describe, missing_extra
-from trackbench.geometry.detector import BARREL_VOLUMES, MODULES_PER_LAYER, N_MODULES
+from trackbench.geometry.detector import BARREL_VOLUMES, MODULES_PER_LAYER, N_MODULES, is_known_module
 from trackbench.geometry.modules import cell_pitch, disc_order
 
 PYACTS = "48.1.0"  # version whose detector is TrackML's; tests compare it module by module
@@ -48,13 +48,15 @@ class Detector:
 
     def geometry_ids(self, volume_id: np.ndarray, layer_id: np.ndarray, module_id: np.ndarray) -> np.ndarray:
         """Return the ACTS identifier of TrackML modules, 0 where there is no such module. (n,) uint64."""
+        known = is_known_module(volume_id, layer_id, module_id)
         key = _module_key(*(self.table[name].to_numpy() for name in ("volume_id", "layer_id", "module_id")))
         wanted = _module_key(volume_id, layer_id, module_id)
         at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-        return np.where(key[at] == wanted, self.geometry_id[at], np.uint64(0))
+        return np.where(known & (key[at] == wanted), self.geometry_id[at], np.uint64(0))
 
 
 def _module_key(volume_id, layer_id, module_id) -> np.ndarray:
+    """One number per module; that of ids no module has may be that of a module."""
     return (np.asarray(volume_id, np.int64) << 32) | (np.asarray(layer_id, np.int64) << 16) | np.asarray(module_id)
 
 

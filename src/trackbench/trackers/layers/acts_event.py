@@ -24,6 +24,7 @@ SIGMA = {
 }
 MEASUREMENTS = "measurements"  # on every board
 OFF_PLANE = 0.1  # farthest that a hit may lie from the plane of its module [mm]; published hits are within 0.005
+OFF_EDGE = 10.0  # farthest beyond its edge [mm], for modules that are not quite where they should be
 
 
 class Found(NamedTuple):
@@ -170,7 +171,7 @@ def local_positions(hits: Hits) -> tuple[np.ndarray, np.ndarray]:
     """Positions of hits in the plane of their modules.
 
     Returns the ACTS identifier of each module, (n,) uint64, and (n, 2) float64: local axes 0 and 1 of ACTS [mm].
-    Raises InputError for a hit on an unknown module or more than ``OFF_PLANE`` away from its plane.
+    Raises InputError for a hit on an unknown module or away from it by more than ``OFF_PLANE`` or ``OFF_EDGE``.
     """
     detector = build_detector()
     identifier = detector.geometry_ids(hits.volume_id, hits.layer_id, hits.module_id)
@@ -183,12 +184,19 @@ def local_positions(hits: Hits) -> tuple[np.ndarray, np.ndarray]:
     centre = detector.table[["cx", "cy", "cz"]].to_numpy()[row]
     rotation = detector.table[ROTATION_COLUMNS].to_numpy().reshape(-1, 3, 3)[row]
     local = np.einsum("nji,nj->ni", rotation, hits.xyz - centre)
-    if (off := np.flatnonzero(np.abs(local[:, 2]) > OFF_PLANE)).size:
-        far = np.abs(local[off[0], 2])
-        what = f"{off.size} hits off the plane of their module (first hit_id {hits.hit_id[off[0]]}, by {far:.3g} mm)"
-        remedy = "the Kalman filter needs x, y, z and module_id of the TrackML detector"
-        raise InputError(describe(where, what, f"at most {OFF_PLANE} mm", remedy))
+    beyond = np.abs(local[:, :2]) - detector.table[["module_maxhu", "module_hv"]].to_numpy()[row]
+    _require_near(hits, np.abs(local[:, 2]), OFF_PLANE, "off the plane of")
+    _require_near(hits, beyond.max(axis=1, initial=-np.inf), OFF_EDGE, "beyond the edge of")
     return identifier, local[:, :2]
+
+
+def _require_near(hits: Hits, distance: np.ndarray, limit: float, where: str) -> None:
+    """Raise InputError about hits that are too far from their module. distance: (n,) [mm]."""
+    if (off := np.flatnonzero(~(distance <= limit))).size:
+        first = f"first hit_id {hits.hit_id[off[0]]}, by {distance[off[0]]:.3g} mm"
+        what = f"{off.size} hits {where} their module ({first})"
+        remedy = "the Kalman filter needs x, y, z and module_id of the TrackML detector"
+        raise InputError(describe(f"event {hits.event_id}", what, f"at most {limit} mm", remedy))
 
 
 def best_track(found: Found, n_hits: int) -> np.ndarray:
