@@ -29,7 +29,7 @@ from rattler.index import index_fs
 
 HERE = Path(__file__).resolve().parent
 PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-LEFT_OUT = {"site-packages", "dist-packages", "test", "idlelib", "tkinter", "ensurepip", "sitecustomize.py"}
+LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "ensurepip", "sitecustomize.py"}
 STAMP = 1_600_000_000  # one time for everything that has none of its own
 
 
@@ -69,10 +69,10 @@ def depends(distribution):
 
 
 def distribution_files(distribution):
-    """(path in the package, file) of a distribution; scripts of the virtual environment are left out."""
+    """(path in the package, file) of a distribution; scripts and tests are left out."""
     for path in distribution.files or ():
         source = Path(distribution.locate_file(path))
-        if ".." not in path.parts and source.is_file():
+        if not {"..", "tests"} & set(path.parts) and source.is_file():
             yield f"lib/{PYTHON}/site-packages/{path.as_posix()}", source
 
 
@@ -82,7 +82,8 @@ def python_files():
     library = Path(sysconfig.get_path("stdlib"))
     for path in sorted(library.rglob("*")):
         parts = path.relative_to(library).parts
-        if path.is_file() and not LEFT_OUT & set(parts) and not parts[0].startswith("config-"):
+        unused = parts[0].startswith("config-") or ".opt-" in path.name
+        if path.is_file() and not LEFT_OUT & set(parts) and not unused:
             yield f"lib/{PYTHON}/{'/'.join(parts)}", path.resolve()
     yield f"lib/{PYTHON}/sitecustomize.py", HERE / "sitecustomize.py"
 

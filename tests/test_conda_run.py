@@ -1,0 +1,232 @@
+"""`snakemake --use-conda` for real, without a network: the light rules in environments made from a local channel.
+
+The channel holds the very distributions of .venv (tests/conda/channel.py), so that these tests show that the files
+parse, solve, are installed and activated, and that rules find all they import in them. That conda-forge has the same
+versions is not shown here.
+"""
+
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conda import home, names
+from raw_events import raw_tables, write_raw
+
+ROOT = Path(__file__).resolve().parents[1]
+TREE = ("Snakefile", "workflow", "config", "src", "profiles", "envs")
+CONFIG = {
+    "run": "conda",
+    "title": "rules in conda environments",
+    "seed": 26,
+    "data": {
+        "source": "local",
+        "local": {"path": "raw"},
+        "shard_events": 2,
+        "events": {"train": 0, "val": 0, "test": 2},
+    },
+    "scan": {"pileup": [], "tiling": []},
+    "effects": {"variations": {}},
+    "trackers": {"grid_window": {}},
+    "surfaces": {},
+    "evaluation": {"reference": "grid_window", "replicas": 200},
+}
+RESULTS = "results/conda"
+TARGETS = [f"{RESULTS}/tables/metrics.csv", f"{RESULTS}/figures/efficiency_pt.csv"]
+LIGHT_RULES = ["prepare", "index", "evaluate", "tables", "plot_rates"]
+SHARD = f"{RESULTS}/prepared/main/shard-0000-hits.parquet"
+pytestmark = [pytest.mark.conda, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def work():
+    """Empty folder beside the package cache, so that environments are made of links."""
+    if reason := home.why_not():
+        pytest.skip(reason)
+    home.build()
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=home.HOME)).resolve()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def driver(work):
+    """Python of an environment with Snakemake and little else: what a rule imports is not there by chance."""
+    wanted = {name: names.lock()[name] for name in home.DRIVER}
+    path = work / "driver.yaml"
+    path.write_text(environment_text({"python": names.PYTHON, **wanted}))
+    made = home.run("conda", "env", "create", "--file", path, "--prefix", work / "driver", cwd=work)
+    assert made.returncode == 0, made.stderr
+    return work / "driver/bin/python"
+
+
+def environment_text(pins):
+    lines = [f"  - {name}={version}\n" for name, version in pins.items()]
+    return "channels: [conda-forge, nodefaults]\ndependencies:\n" + "".join(lines)
+
+
+@pytest.fixture(scope="module")
+def plain(work):
+    """Folder of the same targets made without conda, by the Python that runs the tests."""
+    folder = work / "plain"
+    for name in TREE:
+        copy(ROOT / name, folder / name)
+    for event in (1, 2):
+        write_raw(raw_tables(seed=event), folder / "raw", event)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", "--", *TARGETS]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def copy(source, target):
+    if source.is_dir():
+        # Compiled kernels are kept, else every copy of the tree compiles for a minute.
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pyc", "*.egg-info"))
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+
+
+def fork(plain, name):
+    """Copy of the finished folder with the tracks but nothing that the light rules make."""
+    folder = plain.with_name(name)
+    for part in (*TREE, "raw", "tiny.yaml", f"{RESULTS}/tracks"):
+        copy(plain / part, folder / part)
+    return folder
+
+
+def use_conda(driver, folder, *options):
+    command = [driver, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", "--use-conda"]
+    return home.run(*command, "--allowed-rules", *LIGHT_RULES, *options, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def finished(plain, driver):
+    """Folder where Snakemake made the targets with --use-conda."""
+    folder = fork(plain, "finished")
+    done = use_conda(driver, folder, "--", *TARGETS)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def processes(folder):
+    """What the Python processes of rules noted at their end (tests/conda/sitecustomize.py): script name -> note."""
+    notes = [json.loads(path.read_text()) for path in (folder / ".snakemake/conda").glob("*/var/processes/*.json")]
+    notes = [note for note in notes if note["argv"][0] != "-c"]  # Snakemake asks for the version of Python
+    found = {re.sub(r"^tmp\w+\.", "", Path(note["argv"][0]).name): note for note in notes}
+    assert len(found) == len(notes)
+    return found
+
+
+def test_light_rules_give_the_same_files_in_their_environments(plain, finished):
+    made = sorted(path.relative_to(finished) for path in (finished / RESULTS).rglob("*") if path.is_file())
+    compared = [path for path in made if path.suffix in {".csv", ".parquet", ".md", ".tex", ".html"}]
+    assert len(compared) >= 15
+    assert [str(path) for path in compared if (finished / path).read_bytes() != (plain / path).read_bytes()] == []
+
+
+def test_each_rule_ran_with_the_python_of_its_environment(finished):
+    notes = processes(finished)
+    assert set(notes) == {"prepare.py", "index.py", "evaluate.py", "tables.py", "plot_rates.py"}
+    environments = {script: Path(note["prefix"]) for script, note in notes.items()}
+    assert {path.parent for path in environments.values()} == {finished / ".snakemake/conda"}
+    for script, prefix in environments.items():
+        assert Path(notes[script]["executable"]).parent == prefix / "bin"
+        wanted = "plots.yaml" if script.startswith("plot_") else "light.yaml"
+        assert (prefix.parent / f"{prefix.name}.yaml").read_bytes() == (ROOT / "envs" / wanted).read_bytes()
+
+
+def test_rules_import_only_from_their_environment_and_the_repository(finished, driver):
+    """Snakemake offers jobs its own packages last: only Snakemake itself may come from there."""
+    others = driver.parents[1]
+    snakemake_only = top_level_names(others)
+    for script, note in processes(finished).items():
+        own = Path(note["prefix"])
+        from_snakemake = set()
+        for name, path in ((name, Path(path)) for name, path in note["modules"].items()):
+            if path.is_relative_to(others):
+                from_snakemake.add(name.partition(".")[0])
+            else:
+                assert path.is_relative_to(own) or path.is_relative_to(finished), (script, name, path)
+        assert "snakemake" in from_snakemake and from_snakemake <= snakemake_only, script
+        assert {"numpy", "pandas", "pyarrow", "trackbench"} <= set(note["modules"])
+
+
+def top_level_names(prefix):
+    """Modules of an environment that belong to no package of envs/light.yaml or envs/plots.yaml."""
+    packages = next(prefix.glob("lib/python3.*/site-packages"))
+    mapped = {}
+    for found in importlib.metadata.distributions(path=[str(packages)]):
+        for path in found.files or ():
+            mapped.setdefault(path.parts[0].partition(".")[0], set()).add(names.conda_name(found.metadata["Name"]))
+    declared = set().union(*(names.read_environment(ROOT / "envs" / name)[0] for name in home.LIGHT))
+    return {module for module, owners in mapped.items() if not owners & declared}
+
+
+def test_a_dependency_missing_in_an_environment_stops_the_run(plain, driver):
+    folder = fork(plain, "missing")
+    path = folder / "envs/light.yaml"
+    path.write_text(path.read_text().replace("  - pyarrow=26.0.1\n", ""))
+    done = use_conda(driver, folder, "--", SHARD)
+    assert done.returncode == 1
+    assert re.search(r"No module named 'pyarrow'|Import pyarrow failed", done.stderr), done.stderr[-4000:]
+    assert not (folder / SHARD).exists()
+
+
+def test_a_version_the_channel_lacks_is_named(plain, driver):
+    folder = fork(plain, "unsolvable")
+    path = folder / "envs/light.yaml"
+    path.write_text(path.read_text().replace("pandas=3.1.1", "pandas=3.1.99"))
+    done = use_conda(driver, folder, "--", SHARD)
+    assert done.returncode == 1
+    assert "Could not create conda environment from" in done.stderr
+    assert "No candidates were found for pandas 3.1.99" in done.stderr
+
+
+def test_a_package_nobody_has_is_named(work):
+    path = work / "unknown.yaml"
+    path.write_text(environment_text({"python": names.PYTHON, "trackbench-nowhere": "1.0"}))
+    done = home.run("conda", "env", "create", "--file", path, "--prefix", work / "unknown", cwd=work)
+    assert done.returncode == 1
+    assert "No candidates were found for trackbench-nowhere 1.0" in done.stderr
+    assert not (work / "unknown").exists()
+
+
+def test_pip_sections_are_refused_in_words(work):
+    done = home.run("conda", "env", "create", "--file", ROOT / "envs/acts.yaml", "--prefix", work / "acts", cwd=work)
+    assert done.returncode == 1
+    assert "cannot install pip: sections" in done.stderr
+
+
+@pytest.mark.parametrize("path", names.environments(), ids=lambda path: path.name)
+def test_conda_part_of_every_environment_can_be_solved(work, path):
+    """The pins do not contradict what the installed distributions require of each other; pip: sections are left out."""
+    conda, _ = names.read_environment(path)
+    part = work / f"part-{path.name}"
+    pinned = {name: version for name, version in conda.items() if name != "pip"}
+    part.write_text(environment_text(pinned))
+    done = home.run("conda", "env", "solve", "--file", part, cwd=work)
+    assert done.returncode == 0, done.stderr
+    solved = dict(line.split("=") for line in done.stdout.split())
+    assert {name: solved[name] for name in pinned if name != "python"} == {
+        name: version for name, version in pinned.items() if name != "python"
+    }
+    lock = names.lock()
+    assert {name: version for name, version in solved.items() if name in lock and version != lock[name]} == {}
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "cpu", "paper", "ablation"])
+def test_snakemake_lists_the_environments_of_every_configuration(plain, driver, name):
+    command = [driver, "-m", "snakemake", "--use-conda", "--list-conda-envs", "--configfile", f"config/{name}.yaml"]
+    done = home.run(*command, cwd=plain)
+    assert done.returncode == 0, done.stderr[-4000:]
+    listed = set(re.findall(r"envs/(\w+)\.yaml", done.stdout))
+    assert {"light", "plots", "torch"} <= listed <= {path.stem for path in names.environments()}
