@@ -61,6 +61,7 @@ bench: $(STAMP)  ## run the benchmarks on simulated events, write benchmarks/res
 	  test -f $(dir $(BENCH))$$1/manifest.json || $(BIN)/trackbench simulate --events $$2 --pileup $$3 --sigma-z $$4 \
 	    --seed 77 --format parquet --out $(dir $(BENCH))$$1 || exit; done
 	$(BIN)/python benchmarks/bench_helix_finder.py $(dir $(BENCH))
+	$(BIN)/python benchmarks/bench_ckf.py $(dir $(BENCH))
 	$(BIN)/python benchmarks/bench_simulation.py
 	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_heptv2.py $(BENCH:1=2)
