@@ -207,7 +207,7 @@ def verdicts(entries):
         ours = entry["rows"]["ckf"]
         for name, limit in TARGETS.get(entry["sample"], ()):
             measured = ours["cpu_s"]["mean"] if name == "cpu_s" else ours[name]["value"]
-            met = measured >= limit if name == "dm" else measured <= limit
+            met = bool(measured >= limit if name == "dm" else measured <= limit)
             yield {"sample": entry["sample"], "quantity": name, "limit": limit, "measured": measured, "met": met}
 
 
