@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 ALLOWED = {
     "trackbench": set(),
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "geometry": {"errors"},
     "data": {"errors", "files", "geometry"},
     "simulation": {"errors", "files", "geometry", "data"},
@@ -42,7 +42,9 @@ ALLOWED = {
     },
     "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
     "digest": set(),
-    "jobs": {"errors"},
+    "jobs": {"errors", "files", "workflow_end"},
+    "workflow_end": set(),
+    "reproduce": {"errors", "files"},
     "captions": {"data", "evaluation", "collisions", "derived_sets"},
     "config": {"errors", "trackers", "simulation.config", "learning_config", "collisions", "derived_sets"},
     "derived_sets": {"errors"},
@@ -60,7 +62,7 @@ ALLOWED = {
     "backend_checks": {"mask_cost", "trackers"},
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
-        "plotting",
+        *("plotting", "reproduce"),
     },
 }
 
@@ -134,6 +136,7 @@ HEAVY = {"torch", "sklearn", "hdbscan", "numba", "scipy", "matplotlib", "plotly"
         ("import trackbench.cli.main", HEAVY | {"numpy", "pandas"}),
         ("import trackbench.trackers.base", HEAVY),
         ("from trackbench.trackers.base import *; [load_module(name) for name in tracker_names()]", HEAVY),
+        ("from trackbench.trackers.layers import acts_event, acts_finding, acts_passes", HEAVY),
         ("import trackbench.data", HEAVY),
         ("import trackbench.geometry", HEAVY | {"pandas"}),
     ],

@@ -1,11 +1,16 @@
 """What a workflow job does around its work, in a process of its own because it sets up logging."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
+
+from trackbench.workflow_end import _name_and_parent, is_left_alone, starters
 
 
 @pytest.fixture
@@ -51,3 +56,87 @@ def test_pools_loaded_inside_the_job_are_limited(run):
     body = "import scipy.linalg, sklearn.cluster, threadpoolctl\npools = threadpoolctl.threadpool_info()\n"
     code, _, err = run(body + "assert len(pools) > 1 and {p['num_threads'] for p in pools} == {1}, pools")
     assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        ("EACCES", "Permission denied; run again when that is mended."),
+        ("EROFS", "Read-only file system; run again when that is mended."),
+        ("ENOSPC", "No space left on device; make room and run again: what is finished is kept."),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_defect(run, number, text):
+    code, log, err = run(f"import errno\nraise OSError(errno.{number}, 'x', 'results/a.csv')")
+    assert code == 2 and log == err and log.count("\n") == 1
+    assert log.endswith(f" error: results/a.csv: {text}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_log_that_cannot_be_written_does_not_hide_the_error():
+    code = "from trackbench.jobs import job\nfrom trackbench.errors import InputError\n"
+    code += "with job('/dev/full'):\n    raise InputError('a.csv: empty.')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith(" error: a.csv: empty.\n") and done.stderr.count("\n") == 1
+
+
+# A job that has a file half written; it says so and waits.
+WAITING = """
+import sys, time
+from trackbench.files import atomic_path
+from trackbench.jobs import job
+with job("job.log"), atomic_path("out.csv") as temporary:
+    temporary.write_text("half")
+    print("waiting", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.mark.faults
+def test_sigterm_ends_a_job_and_leaves_nothing_half_written(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", WAITING], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 2
+    assert "error: this job: stopped by SIGTERM; run again." in (tmp_path / "job.log").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["job.log"]
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not starters(), reason="no /proc on this system: jobs cannot see that their workflow ended")
+@pytest.mark.parametrize("shell", [True, False])
+def test_a_job_ends_when_the_program_that_started_it_is_killed(tmp_path, shell):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    command = f"set -e; {sys.executable} waiting.py; true" if shell else [sys.executable, "waiting.py"]
+    starter = (
+        f"import subprocess\nsubprocess.run({command!r}, shell={shell}, executable={'/bin/bash' if shell else None!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.kill()
+        assert process.stdout.read() == ""  # ends with the last process that holds it, which is the job
+    log = (tmp_path / "job.log").read_text()
+    assert "the workflow that started this job is gone" in log and "stopped by SIGTERM" in log
+    assert not (tmp_path / "out.csv").exists() and not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.skipif(not starters(), reason="no /proc on this system")
+def test_who_started_a_process():
+    with subprocess.Popen(["/bin/bash", "-c", "sleep 60; true"]) as shell:
+        while not (children := _children(shell.pid)):
+            time.sleep(0.01)
+        chain = starters(children[0])
+        assert chain == [children[0], shell.pid, os.getpid()]
+        assert not is_left_alone(chain)
+        shell.kill()
+        shell.wait()
+        while not is_left_alone(chain):
+            time.sleep(0.01)
+        os.kill(children[0], signal.SIGKILL)
+    assert not is_left_alone([])
+
+
+def _children(pid):
+    ids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [child for child in ids if _name_and_parent(child)[1] == pid]

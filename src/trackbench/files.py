@@ -1,5 +1,6 @@
 """Write files so that nobody ever sees half of one: temporary name first, then rename."""
 
+import errno
 import json
 import os
 import tempfile
@@ -7,25 +8,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trackbench.errors import InputError, describe
+
+# No space, no quota, or a file larger than the limit of the process.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MAKE_ROOM = "make room and run again: what is finished is kept"
+
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, remedy: str = MAKE_ROOM) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary file is removed when the block raises, so ``path`` is either complete or untouched.
+    remedy: what the user can do when the disk is full
+    Raises InputError if the block, or making the file, finds the disk full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Same suffixes, so that writers which look at them (matplotlib, pandas) behave the same.
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Same suffixes, so that writers which look at them (matplotlib, pandas) behave the same.
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        temporary.chmod(0o644)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        what = f"cannot be written ({os.strerror(error.errno)})"
+        raise InputError(describe(path, what, "", remedy)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

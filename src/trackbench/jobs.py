@@ -1,49 +1,108 @@
-"""What every workflow script does around its work: log file, thread limit, one-sentence errors."""
+"""What every workflow script does around its work: log file, thread limit, one-sentence errors, an end when asked."""
 
+import errno
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from trackbench.errors import TrackbenchError
+from trackbench.errors import TrackbenchError, describe
+from trackbench.files import DISK_FULL, MAKE_ROOM
+from trackbench.workflow_end import is_left_alone, starters
 
 logger = logging.getLogger("trackbench")
 
+WATCH_EVERY_S = 1.0  # how long a job may go on alone after its workflow was killed
+
 # Read by the libraries when they are loaded, which is after the job has started.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Faults of the machine, not of trackbench.
+_MACHINE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 
 
 @contextmanager
 def job(log: str | Path, threads: int = 1) -> Iterator[None]:
-    """Run the body of a workflow job.
+    """Run the body of a workflow job. For the main thread.
 
     log: file that gets every log line; the same lines go to standard error
     threads: threads the body may use; BLAS and OpenMP pools are limited to it
-    A TrackbenchError becomes one line in the log and exit code 2. Other exceptions are defects: their
-    traceback is logged and they propagate.
+    A TrackbenchError becomes one line in the log and exit code 2, and so do SIGTERM, the end of the workflow that
+    started the job, a full disk and other faults of the machine. Other exceptions are defects: their traceback is
+    logged and they propagate.
     """
-    log = Path(log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(log, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
-    logger.setLevel(logging.INFO)  # progress of our own code only: matplotlib alone would fill the log
-    logging.captureWarnings(True)
     with ExitStack() as stack:
         stack.push(_report)
+        _start_log(Path(log))
+        stack.enter_context(_stopped_by_sigterm())
+        stack.enter_context(_not_without_workflow())
         stack.enter_context(_limited_threads(threads))
         yield
 
 
+class _LogFile(logging.FileHandler):
+    """On a full disk lines are lost here without a word: standard error has them too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+def _start_log(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handlers = [_LogFile(log, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
+    logger.setLevel(logging.INFO)  # progress of our own code only: matplotlib alone would fill the log
+    logging.captureWarnings(True)
+
+
 def _report(kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
     """Log how the body ended; what is raised or not handled here propagates."""
+    if isinstance(error, OSError) and error.errno in (*DISK_FULL, *_MACHINE):
+        remedy = MAKE_ROOM if error.errno in DISK_FULL else "run again when that is mended"
+        error = TrackbenchError(describe(error.filename or "this job", os.strerror(error.errno), "", remedy))
     if isinstance(error, TrackbenchError):
         logger.error("error: %s", error)
         sys.exit(2)
     if isinstance(error, Exception):
         logger.error("this is a defect of trackbench, please report it", exc_info=(kind, error, trace))
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise, so that half-written files are removed."""
+
+    def stop(_number, _frame) -> None:
+        raise TrackbenchError(describe("this job", "stopped by SIGTERM", "", "run again"))
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+@contextmanager
+def _not_without_workflow() -> Iterator[None]:
+    """Send this process SIGTERM when the program that started it was killed: a new run would write the same files."""
+    chain, over = starters(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_EVERY_S):
+            if is_left_alone(chain):
+                logger.error("the workflow that started this job is gone")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

@@ -84,14 +84,15 @@ class RunFolder:
         content = {"format": _FORMAT, "config_hash": config_hash(self.identity)}
         torch.save({**content, "identity": json.dumps(self.identity), "state": dict(state)}, buffer)
         path = self.folder / STATE
+        remedy = "make room and run again: training goes on from the last saved state"
         try:
-            with atomic_path(path) as temporary:
+            with atomic_path(path, remedy) as temporary:
                 temporary.write_bytes(buffer.getbuffer())
-            with atomic_path(self.folder / HISTORY) as temporary:
+            with atomic_path(self.folder / HISTORY, remedy) as temporary:
                 temporary.write_text(history_csv, encoding="utf-8")
         except OSError as error:
-            remedy = "make room and run again: training goes on from the state saved before"
-            raise InputError(describe(path, f"cannot be written ({error.strerror or error})", "", remedy)) from error
+            what = f"cannot be written ({error.strerror or error})"
+            raise InputError(describe(path, what, "", "make it writable and run again")) from error
 
     def load(self) -> dict | None:
         """Return the saved state, None if there is none.
