@@ -21,6 +21,7 @@ rule reconstruct:
         environment
     threads: 1
     resources:
+        cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default
         mem_mb=4000,
         runtime=120,
     params:
@@ -50,6 +51,7 @@ rule reconstruct_tiled:
         environment
     threads: 1
     resources:
+        cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default
         mem_mb=8000,
         runtime=120,
     params:

@@ -19,6 +19,7 @@ rule scaling:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default
         gpu=row_gpus,
         mem_mb=SCALING_MEMORY_MB,
         runtime=240,

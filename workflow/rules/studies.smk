@@ -77,6 +77,7 @@ rule track_latency:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default
         gpu=lambda wildcards: gpus(
             latency_row(wildcards).model, latency_row(wildcards).trained_on
         ),
@@ -222,6 +223,7 @@ rule masks:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default
         gpu=max((gpus(*trained) for trained in TRAINED), default=0),
         mem_mb=16000,
         runtime=120,
