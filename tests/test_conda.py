@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conda import names
+from conda import home, names
 
 from trackbench.digest import reached_files
 from trackbench.trackers.base import tracker_names
@@ -245,3 +245,22 @@ def test_make_conda_pin_leaves_out_environments_with_pip_sections(tmp_path):
     (line,) = note.read_text().splitlines()
     plain = [f"envs/{path.name}" for path in ENVIRONMENTS if not names.read_environment(path)[1]]
     assert line.split() == ["snakedeploy", "pin-conda-envs", *plain] and len(plain) >= 3
+
+
+PAGE = (ROOT / "docs/conda.md").read_text(encoding="utf-8")
+
+
+def test_page_names_every_environment_and_the_versions_of_the_lock():
+    assert set(re.findall(r"`envs/(\w+)\.yaml`", PAGE)) == {path.stem for path in ENVIRONMENTS}
+    pins = dict(re.findall(r"\b(numpy|pandas)=([0-9.]+)", PAGE)) | dict(re.findall(r"(snakemake)==([0-9.]+)", PAGE))
+    assert pins == {name: names.lock()[name] for name in home.DRIVER}
+
+
+def test_messages_in_the_page_are_those_of_snakemake():
+    source = importlib.metadata.distribution("snakemake").locate_file("snakemake/deployment/conda.py")
+    text = re.sub(r"\"\n\s+f?\"", "", Path(source).read_text(encoding="utf-8"))  # strings over several lines
+    oldest = re.search(r'^MIN_CONDA_VER = "(.+)"', text, re.MULTILINE)[1]
+    text = text.replace("{MIN_CONDA_VER}", oldest).replace("{frontend}", "conda")
+    messages = re.findall(r"^\| `(.+?)` (?:in|\|)", PAGE.partition("## When it fails")[2], re.MULTILINE)
+    assert len(messages) == 4 + 2
+    assert [message for message in messages if message not in text] == ["No module named", "No module named 'pandas'"]
