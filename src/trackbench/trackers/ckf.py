@@ -90,23 +90,17 @@ class Tracker(TrackerBase):
             self._algorithms[pixel_only] = [(one, build_pass(one)) for one in settings]
         return self._algorithms[pixel_only]
 
-    def _run(self, board, settings, algorithms, timer: Timer):
+    def _run(self, board, settings, algorithms: dict[str, list], timer: Timer):
         """Run one pass up to the last stage asked for. Returns its ``acts_event.Found``."""
-        from trackbench.trackers.layers.acts_finding import RESULTS, good_fits
+        from trackbench.trackers.layers.acts_finding import SEEDS, SPACE_POINTS, TRACKS, good_fits
 
-        steps = {
-            "seeding": algorithms.seeding,
-            "finding": [algorithms.finding],
-            "ambiguity": [algorithms.ambiguity],
-        }
         stop = self.config.stop_after
         for stage in STOPS[: STOPS.index(stop) + 1]:
             with timer.stage(stage):
-                for algorithm in steps[stage]:
+                for algorithm in algorithms[stage]:
                     board.run(algorithm)
         with timer.stage("postprocess"):
             if stop == "seeding":
-                board.run(algorithms.seed_tracks)
-                return board.tracks(RESULTS[stop])
-            tracks = board.tracks(RESULTS[stop])
+                return board.seeds(SPACE_POINTS, SEEDS)
+            tracks = board.tracks(TRACKS[stop])
             return tracks.take(good_fits(tracks, settings))

@@ -123,6 +123,19 @@ class Board:
             np.array(container.nHoles, dtype=np.int64),
         )
 
+    def seeds(self, points: str, name: str) -> Found:
+        """Take seeds off the board as tracks of their three hits, without fits; chi2 is minus the quality of a seed."""
+        index_of = self.examples.IndexSourceLink.fromSourceLink
+        space_points = self._owner.read(self.acts.SpacePointContainer, points)(self.store)
+        measurement = np.array([index_of(next(iter(point.sourceLinks))).index() for point in space_points], np.int64)
+        seeds = self._owner.read(self.acts.SeedContainer, name)(self.store)
+        chosen = np.array([list(seed.spacePointIndices) for seed in seeds], dtype=np.int64).reshape(-1, 3)
+        m = len(chosen)
+        no_fit = np.zeros((m, 6)), np.zeros((m, 6, 6)), -np.array([seed.quality for seed in seeds], dtype=np.float64)
+        hits = self._order[measurement[chosen.ravel()]]
+        three, none = np.full(m, 3, dtype=np.int64), np.zeros(m, dtype=np.int64)
+        return Found(np.repeat(np.arange(m), 3), hits, *no_fit, three, none)
+
     def _new(self):
         store = self.examples.WhiteBoard(self.acts.logging.ERROR)
         return store, self.examples.AlgorithmContext(0, 0, store, 0)

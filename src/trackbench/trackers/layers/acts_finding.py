@@ -15,7 +15,7 @@ from trackbench.geometry.detector import ALL_LAYERS, FIELD_T
 from trackbench.trackers.layers.acts_event import MEASUREMENTS, Found, degrees_of_freedom
 
 _MAX_COT_THETA = 29.0  # |eta| < 4.06
-_SCATTERING_SIGMAS, _RADIATION_LENGTHS = 5.0, 0.1  # how far a seed may be bent, and by how much material
+_SCATTERING_SIGMAS, _RADIATION_LENGTHS = 3.0, 0.05  # how far a seed may be bent, and by how much material
 _MAX_CHI2, _MAX_OUTLIER_CHI2 = 15.0, 25.0  # of a measurement and of an outlier; above there is a hole
 _BRANCHES = 1  # measurements of a layer that are followed
 _MAX_OUTLIERS = 2
@@ -83,33 +83,24 @@ def good_fits(found: Found, settings: Pass) -> np.ndarray:
     return (beam_chi2 <= settings.max_beam_chi2) & (per_dof <= settings.max_chi2_per_dof)
 
 
-class Algorithms(NamedTuple):
-    """ACTS algorithms of a pass: by stage, and the one that makes tracks of seeds."""
-
-    seeding: list
-    seed_tracks: object
-    finding: object
-    ambiguity: object
-
-
+SPACE_POINTS, SEEDS = "space_points", "seeds"
 # Stage -> name on the board of the tracks it leaves.
-RESULTS = {"seeding": "seed_tracks", "finding": "found_tracks", "ambiguity": "resolved_tracks"}
+TRACKS = {"finding": "found_tracks", "ambiguity": "resolved_tracks"}
 
 
-def build_pass(settings: Pass) -> Algorithms:
-    """Make the algorithms of a pass, which may be run on any number of events."""
+def build_pass(settings: Pass) -> dict[str, list]:
+    """Make the algorithms of a pass: stage -> algorithms in order. They may be run on any number of events."""
     acts, examples = load_acts()
-    quiet, geometry = acts.logging.FATAL, build_detector().tracking_geometry
-    field = acts.ConstantBField(acts.Vector3(0, 0, FIELD_T * acts.UnitConstants.T))
-    tools = _Tools(acts, examples, {"level": quiet}, geometry, field)
-    seed_tracks = examples.SeedsToTracks(
-        **tools.options,
-        inputSeeds="estimated_seeds",
-        inputTrackParameters="start",
-        outputTracks=RESULTS["seeding"],
-        trackingGeometry=geometry,
+    geometry, field = (
+        build_detector().tracking_geometry,
+        acts.ConstantBField(acts.Vector3(0, 0, FIELD_T * acts.UnitConstants.T)),
     )
-    return Algorithms(_seeding(tools, settings), seed_tracks, _finding(tools, settings), _ambiguity(tools, settings))
+    tools = _Tools(acts, examples, {"level": acts.logging.FATAL}, geometry, field)
+    return {
+        "seeding": _seeding(tools, settings),
+        "finding": [_finding(tools, settings)],
+        "ambiguity": [_ambiguity(tools, settings)],
+    }
 
 
 class _Tools(NamedTuple):
@@ -131,21 +122,21 @@ def _seeding(tools: _Tools, settings: Pass) -> list:
     points = examples.SpacePointMaker(
         **tools.options,
         inputMeasurements=MEASUREMENTS,
-        outputSpacePoints="space_points",
+        outputSpacePoints=SPACE_POINTS,
         trackingGeometry=tools.geometry,
         geometrySelection=layers,
         stripGeometrySelection=[],  # measurements of strips have two coordinates here
     )
     triplets = examples.GridTripletSeedingAlgorithm(
         **tools.options,
-        inputSpacePoints="space_points",
-        outputSeeds="seeds",
+        inputSpacePoints=SPACE_POINTS,
+        outputSeeds=SEEDS,
         bFieldInZ=FIELD_T * acts.UnitConstants.T,
         **_triplet_cuts(settings.seeds),
     )
     estimate = examples.TrackParamsEstimationAlgorithm(
         **tools.options,
-        inputSeeds="seeds",
+        inputSeeds=SEEDS,
         outputSeeds="estimated_seeds",
         outputTrackParameters="start",
         trackingGeometry=tools.geometry,
@@ -187,7 +178,7 @@ def _finding(tools: _Tools, settings: Pass):
         inputMeasurements=MEASUREMENTS,
         inputInitialTrackParameters="start",
         inputSeeds="estimated_seeds",
-        outputTracks=RESULTS["finding"],
+        outputTracks=TRACKS["finding"],
         measurementSelectorCfg=acts.MeasurementSelector.Config([(acts.GeometryIdentifier(), selection)]),
         findTracks=finder.makeTrackFinderFunction(*make),
         findTracksBrem=finder.makeBremTrackFinderFunction(*make),
@@ -220,8 +211,8 @@ def _ambiguity(tools: _Tools, settings: Pass):
     """Take out tracks that share too many hits with better ones."""
     return tools.examples.GreedyAmbiguityResolutionAlgorithm(
         **tools.options,
-        inputTracks=RESULTS["finding"],
-        outputTracks=RESULTS["ambiguity"],
+        inputTracks=TRACKS["finding"],
+        outputTracks=TRACKS["ambiguity"],
         maximumSharedHits=_MAX_SHARED,
         nMeasurementsMin=min(cut.min_hits for cut in settings.cuts),
         maximumIterations=1_000_000,

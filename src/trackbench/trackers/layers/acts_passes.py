@@ -14,10 +14,12 @@ _STRIPS = {
     "volumes": SHORT_STRIP_VOLUMES,
     "radius": (200.0, 700.0),
     "middle": (200.0, 600.0),
-    "distance": (5.0, 300.0),
+    "distance": (1.0, 300.0),
     "max_z": 3000.0,
 }
 _MAX_ETA = 4.5
+# Of tracks from seeds in the strips [mm].
+_OUTER_Z0, _OUTER_IMPACT, _OUTER_D0 = 150.0, 30.0, 100.0
 _DISPLACED_Z0 = 3.0  # region where displaced seeds cross the beam line, in units of that of collisions
 
 
@@ -32,28 +34,30 @@ def passes(min_pt: float, max_z0: float, max_d0: float, pixel_only: bool) -> lis
 
 
 def _pixel_passes(min_pt: float, max_z0: float, max_d0: float) -> list[Pass]:
-    """Prompt tracks on four layers, then on three with at most one hole, then displaced ones."""
-    higher, highest = max(min_pt, 0.6), max(min_pt, 0.75)
+    """Prompt tracks of four measurements, then of three; displaced ones of four, then, less far off, of three."""
+    higher, highest = max(min_pt, 0.6), max(min_pt, 0.8)
     prompt = Seeds(**_PIXELS, min_pt=min_pt, max_z0=max_z0, max_impact=1.0, per_middle=1)
     short = prompt._replace(min_pt=higher, per_middle=3)
     displaced = short._replace(min_pt=highest, max_z0=_DISPLACED_Z0 * max_z0, max_impact=10.0)
+    near = displaced._replace(max_z0=max_z0, max_impact=5.0)
     return [
         Pass(prompt, 1.0, (Cut(_MAX_ETA, 4, 1),)),
         Pass(short, 0.5, (Cut(_MAX_ETA, 3, 1),), max_beam_chi2=12.0),
-        Pass(displaced, max_d0, (Cut(_MAX_ETA, 3, 0),), max_chi2_per_dof=2.0),
+        Pass(displaced, max_d0, (Cut(_MAX_ETA, 4, 1),), max_chi2_per_dof=3.0),
+        Pass(near, max_d0, (Cut(_MAX_ETA, 3, 0),), max_chi2_per_dof=2.0),
     ]
 
 
 def _full_passes(min_pt: float, max_z0: float, max_d0: float) -> list[Pass]:
-    """Long prompt tracks, displaced ones, short prompt ones, and those born outside the pixels."""
-    higher = max(min_pt, 0.6)
-    prompt = Seeds(**_PIXELS, min_pt=min_pt, max_z0=max_z0, max_impact=3.0, per_middle=1)
-    short = prompt._replace(min_pt=higher, max_impact=1.0, per_middle=3)
+    """Long prompt tracks, long displaced ones, short prompt ones, and those born outside the pixels."""
+    higher = max(min_pt, 0.75)
+    prompt = Seeds(**_PIXELS, min_pt=min_pt, max_z0=max_z0, max_impact=1.0, per_middle=1)
+    short = prompt._replace(min_pt=higher, per_middle=3)
     displaced = short._replace(max_z0=_DISPLACED_Z0 * max_z0, max_impact=10.0)
-    outer = Seeds(**_STRIPS, min_pt=higher, max_z0=150.0, max_impact=30.0, per_middle=1)
+    outer = Seeds(**_STRIPS, min_pt=higher, max_z0=_OUTER_Z0, max_impact=_OUTER_IMPACT, per_middle=3)
     return [
-        Pass(prompt, 2.0, (Cut(_MAX_ETA, 7, 2),)),
-        Pass(displaced, max_d0, (Cut(3.0, 5, 1), Cut(_MAX_ETA, 7, 1))),
-        Pass(short, 0.3, (Cut(_MAX_ETA, 3, 0),)),
-        Pass(outer, 100.0 if max_d0 else 0.0, (Cut(_MAX_ETA, 5, 1),)),
+        Pass(prompt, 1.0, (Cut(_MAX_ETA, 7, 2),)),
+        Pass(displaced, max_d0, (Cut(_MAX_ETA, 7, 2),)),
+        Pass(short, 0.5, (Cut(_MAX_ETA, 3, 0),)),
+        Pass(outer, _OUTER_D0 if max_d0 else 0.0, (Cut(_MAX_ETA, 5, 2),)),
     ]
