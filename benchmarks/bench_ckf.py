@@ -35,6 +35,7 @@ from trackbench.evaluation.tables import REGIONS
 from trackbench.machine import machine_facts, versions
 from trackbench.trackers.base import Timer, build_tracker
 from trackbench.trackers.ckf import Config
+from trackbench.trackers.layers import acts_finding
 from trackbench.trackers.layers.acts_passes import passes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,6 +202,11 @@ def passes_used():
     return {name: [plain(one) for one in passes(*chosen, name == "pixel")] for name in ("pixel", "full")}
 
 
+def constants_used():
+    """Numbers that all passes share, by name."""
+    return {name: value for name, value in vars(acts_finding).items() if name.isupper() and type(value) in (int, float)}
+
+
 def verdicts(entries):
     """What was asked for and what was measured: (sample, quantity, limit, measured, met)."""
     for entry in entries:
@@ -246,6 +252,7 @@ def main():
         "first_call_cpu_s": first_call(args.folder),
         "settings": dataclasses.asdict(Config()),
         "passes": passes_used(),
+        "constants": constants_used(),
         "samples": [],
     }
     for sample in SAMPLES:
