@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke unlock test lint format lock conda-tools conda-pin bench gpu-wheels gpu-train gpu-bench clean
+.PHONY: help install demo smoke reproduce unlock test faults lint format lock conda-tools conda-pin bench plan gpu-wheels gpu-train gpu-bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -32,11 +32,22 @@ smoke: $(STAMP)  ## the same workflow in about four minutes, on tiny events
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 	@echo "Open results/smoke/report.html; tables are in results/smoke/tables, figures in results/smoke/figures"
 
+reproduce: CONFIG = config/smoke.yaml
+reproduce: $(STAMP)  ## the smoke run (or CONFIG) twice, other cores and order of jobs: equal but for times?
+	rm -rf build/reproduce
+	for run in one-core all-cores; do mkdir -p build/reproduce/$$run && cp -r config build/reproduce/$$run; done
+	$(BIN)/snakemake --directory build/reproduce/one-core --configfile $(CONFIG) --cores 1 --scheduler greedy
+	$(BIN)/snakemake --directory build/reproduce/all-cores --configfile $(CONFIG) --cores $(CORES) --scheduler ilp
+	$(BIN)/trackbench compare --out build/reproduce/report.md build/reproduce/*-core*/results/*
+
 unlock: $(STAMP)  ## after kill -9 or a power cut: remove the stale lock, then run again
 	$(BIN)/snakemake --unlock
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest
+
+faults: $(STAMP)  ## inject faults at many more moments than `make test`: kills, full disks, damaged files
+	$(BIN)/python -m pytest -m faults --all-faults tests/faults tests
 
 lint: $(STAMP)  ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check .
@@ -65,6 +76,13 @@ bench: $(STAMP)  ## run the benchmarks on simulated events, write benchmarks/res
 	$(BIN)/python benchmarks/bench_simulation.py
 	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_heptv2.py $(BENCH:1=2)
+
+# CONFIG and CORES have other defaults for other targets: only values of the caller count here.
+plan: PLAN_CONFIG := $(if $(filter-out file,$(origin CONFIG)),$(CONFIG))
+plan: PLAN_CORES := $(if $(filter-out file,$(origin CORES)),$(CORES))
+plan: $(STAMP)  ## jobs of CONFIG on a cluster, projected time of simulating EVENTS events on CORES="16 128 1000"
+	$(BIN)/python benchmarks/plan_campaign.py $(if $(PLAN_CONFIG),--configfile $(PLAN_CONFIG)) \
+	  $(if $(EVENTS),--events $(EVENTS)) $(if $(PLAN_CORES),--cores $(PLAN_CORES))
 
 # The scripts of gpu/ need no .venv: they run with the Python of a machine with a GPU (docs/gpu.md).
 GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,python3)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trackbench
-from trackbench.cli import display, evaluate, reconstruct, simulate, trackers, train
+from trackbench.cli import compare, display, evaluate, reconstruct, simulate, trackers, train
 from trackbench.errors import TrackbenchError
 
-COMMANDS = (simulate, trackers, train, reconstruct, evaluate, display)
+COMMANDS = (simulate, trackers, train, reconstruct, evaluate, display, compare)
 
 USAGE_ERROR = 2  # exit code of every error a user can cause, the same as argparse's own
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -39,13 +39,14 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return its exit code.
 
-    0 = done; 2 = an error the user can cause, one sentence on stderr; 130 = interrupted. argparse leaves
-    with SystemExit(2) on a wrong option. Any other exception is a defect of trackbench and is not hidden.
+    0 = done; 1 = ``compare`` found differences; 2 = an error the user can cause, one sentence on stderr; 130 =
+    interrupted. argparse leaves with SystemExit(2) on a wrong option. Any other exception is a defect of trackbench
+    and is not hidden.
     """
     args = build_parser().parse_args(argv)
     with _logging_to_stderr(logging.WARNING if args.quiet else logging.INFO):
         try:
-            args.run(args)
+            code = args.run(args) or 0
             sys.stdout.flush()
         except TrackbenchError as error:
             print(f"trackbench: error: {error}", file=sys.stderr)
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("trackbench: interrupted", file=sys.stderr)
             return INTERRUPTED
-    return 0
+    return code
 
 
 class _Formatter(logging.Formatter):
