@@ -44,6 +44,7 @@ ALLOWED = {
     "digest": set(),
     "jobs": {"errors", "files", "workflow_end"},
     "workflow_end": set(),
+    "plan": {"errors", "derived_sets"},
     "reproduce": {"errors", "files"},
     "captions": {"data", "evaluation", "collisions", "derived_sets"},
     "config": {"errors", "trackers", "simulation.config", "learning_config", "collisions", "derived_sets"},
