@@ -65,7 +65,7 @@ def test_times_and_memory_may_differ(pair):
     ("name", "old", "new", "words"),
     [
         ("tables/metrics.csv", "0.5,", "0.50000001,", "row 1, column value: 0.5 and 0.50000001"),
-        ("tables/metrics.csv", "p95,47.25,4,\"", "p95,47.25,4,\"not ", "row 2, column source"),
+        ("tables/metrics.csv", 'p95,47.25,4,"', 'p95,47.25,4,"not ', "row 2, column source"),
         ("tables/metrics.csv", "measured", "quoted", "row 1, column source: measured, 3 runs and quoted, 3 runs"),
         ("tables/metrics.csv", "metric,", "metrik,", "columns metric, value"),
         ("tables/summary.md", "71.2", "71.3", "line 6: ' 71.2 ' and ' 71.3 '"),

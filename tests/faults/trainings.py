@@ -1,0 +1,161 @@
+"""Trainings and other jobs in processes of their own that can be killed at any line, without importing torch each time.
+
+Run as a program it is the parent of these processes: it reads requests from standard input, one JSON object a line.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = {"width": 8, "heads": 2, "ffn": 16, "layers": 1, "dropout": 0.1}
+TRAINING = {"steps": 8, "batch_size": 4, "validate_every": 2, "checkpoint_every": 1, "label": "smoke test"}
+BLOCKS = {"network": NETWORK, "loss": {"rotate": True}, "training": TRAINING}
+# A process is killed at the N-th line it runs in these parts of the library.
+TRACED = tuple(f"trackbench/{name}" for name in ("training/", "files.py", "trackers/layers/weights.py"))
+OUTPUTS = ("w.pt", "h.csv", "f.json")
+
+
+class ForkServer:
+    """Start processes from one that has imported everything. ``actions``: see ``ACTIONS``."""
+
+    def __enter__(self):
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "ignore", str(Path(__file__))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen(command, env=environment, text=True, **pipes)
+        return self
+
+    def __exit__(self, *error):
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+    def start(self, action, folder, **options):
+        """Start an action in ``folder``; returns its process id."""
+        return self._ask({"action": action, "folder": str(folder), **options})
+
+    def wait(self, pid):
+        """Wait for a process; returns its exit code, negative for a signal."""
+        return self._ask({"wait": pid})
+
+    def run(self, action, folder, **options):
+        """Start an action and wait for it."""
+        return self.wait(self.start(action, folder, **options))
+
+    def _ask(self, request):
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def train(folder, index, steps=TRAINING["steps"], slow=0.0, kind="encreg"):
+    """Train as the script of the workflow does; ``slow``: seconds each step takes longer."""
+    from trackbench.training import loop
+    from trackbench.training.run import TrainingFiles, TrainingJob, train_model
+
+    if slow:
+        plain = loop.Trainer._step
+        loop.Trainer._step = lambda self, batch: (time.sleep(slow), plain(self, batch))
+    blocks = {**BLOCKS, "training": {**TRAINING, "steps": steps}}
+    job = TrainingJob(kind, blocks, 5, 1, "encreg", "3-7")
+    files = TrainingFiles(*(folder / name for name in OUTPUTS), folder / "w.training")
+    train_model(index, Path(index).with_name("manifest.json"), job, files)
+
+
+def prepare(folder, raw, events):
+    """Prepare raw events as one shard."""
+    from trackbench.data.prepare import DataSelection
+    from trackbench.data.shards import prepare_shard
+
+    names = [folder / f"shard-0000-{part}.parquet" for part in ("hits", "particles")]
+    prepare_shard([Path(raw)], 0, events, events, DataSelection("full"), *names)
+
+
+def reconstruct(folder, index):
+    """Run a tracker over test events."""
+    from trackbench.data.shards import read_events
+    from trackbench.runner import run_tracker
+    from trackbench.trackers.base import build_tracker
+
+    outputs = [folder / name for name in ("tracks.parquet", "parameters.parquet", "timing.csv", "run.json")]
+    run_tracker(build_tracker("dbscan"), read_events(index, "test"), *outputs)
+
+
+ACTIONS = {"train": train, "prepare": prepare, "reconstruct": reconstruct}
+
+
+def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
+    """Do an action inside a job, in this process.
+
+    kill_at, signal_at: line of ``TRACED`` at which the process kills itself, or asks itself to stop
+    limit: bytes that a file may have
+    """
+    from trackbench.jobs import job
+
+    folder = Path(folder)
+    sys.stderr = (folder / "stderr").open("w", encoding="utf-8")
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    count = [0]
+
+    def line(frame, event, _):
+        if event == "line":
+            count[0] += 1
+            if count[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if count[0] == signal_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return line
+
+    with job(folder / "job.log"):
+        sys.settrace(lambda frame, *_: line if any(part in frame.f_code.co_filename for part in TRACED) else None)
+        try:
+            ACTIONS[action](folder, **options)
+        finally:
+            sys.settrace(None)
+    (folder / "lines").write_text(str(count[0]))
+
+
+def serve():
+    """Answer requests: the process id of an action that was started, or the exit code of one waited for."""
+    import torch
+
+    import trackbench.data.shards
+    import trackbench.runner
+    import trackbench.trackers.dbscan
+    import trackbench.training.run  # noqa: F401
+
+    torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # imports a thousand modules
+    for request in sys.stdin:
+        request = json.loads(request)
+        if "wait" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _child(request)
+        print(answer, flush=True)  # noqa: T201
+
+
+def _child(request):
+    code = 1
+    try:
+        act(**request)
+        code = 0
+    except SystemExit as error:
+        code = error.code
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
