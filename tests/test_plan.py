@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,26 @@ def test_samples_of_the_paper():
     assert shards["main"] == shards["trackml"] == shards["trackml-filtered"] == (1900, 38)
     assert shards["parents"] == (8745, 175)
     assert shards["effects"] == (160, 8)
+
+
+@pytest.mark.slow
+def test_the_paper_is_hundreds_of_jobs_of_the_cluster():
+    command = [
+        "snakemake",
+        "--dry-run",
+        "--forceall",
+        "--profile",
+        "profiles/slurm",
+        "--configfile",
+        "config/paper.yaml",
+    ]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    counts = read_dry_run(done.stdout + done.stderr)
+    groups = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"]
+    shards = sum(sample.shards for sample in samples_of(config_of("paper")))
+    assert counts.rules["prepare"] == shards
+    assert counts.groups["events"] == -(-shards // 4)
+    assert 100 < counts.submitted(groups) < 1000 < sum(counts.rules.values())
 
 
 def test_records_of_costs_are_there_and_name_their_machine():

@@ -66,18 +66,17 @@ def test_every_group_of_the_profile_has_its_size_and_consists_of_rules():
         assert f"rule {rule}:\n" in rules or f" as {rule} with:\n" in rules, rule
 
 
-def cluster(command):
+def cluster(*command):
     """Run the script with a command."""
     environment = {**os.environ, **NODE}
-    return subprocess.run([CLUSTER, command], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([CLUSTER, *command], env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture(scope="module")
 def slurm():
     """A running SLURM; the folder with its list of tasks."""
-    if shutil.which("sbatch") and not Path("/etc/slurm/slurm.conf").exists():
-        cluster("stop")  # what a killed test left behind
-    done = cluster("start")
+    cluster("stop")  # one that somebody started by hand has another node
+    done = cluster("start", "--for", str(os.getpid()))
     if done.returncode == 3:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr

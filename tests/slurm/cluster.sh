@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A SLURM of one node with a fake GPU on this machine, for tests of profiles/slurm. Needs root.
 #
-#   tests/slurm/cluster.sh start [--install]   configure and start munged, slurmctld, slurmd; --install: packages first
-#   tests/slurm/cluster.sh status              0 = the node takes jobs
-#   tests/slurm/cluster.sh stop                cancel all jobs, stop the daemons, remove the configuration
+#   tests/slurm/cluster.sh start [--install] [--for PID]   configure and start munged, slurmctld, slurmd
+#                                --install: packages first; --for: stop when this process has ended, however it ended
+#   tests/slurm/cluster.sh status                          0 = the node takes jobs
+#   tests/slurm/cluster.sh stop                            cancel all jobs, stop the daemons, remove the configuration
 #
 # Exit codes: 0 done, 2 used wrongly, 3 not possible here (the reason is the last line of standard error).
 # Everything is in TRACKBENCH_SLURM (default /var/tmp/trackbench-slurm) except the configuration: programs inside jobs
@@ -44,25 +45,29 @@ node_state() { sinfo --noheader --format=%t 2>/dev/null; }
 
 takes_jobs() { case $(node_state) in idle | mix | alloc) true ;; *) false ;; esac; }
 
+missing() { # programs that are not installed
+  local name
+  for name in munged slurmctld slurmd sbatch srun; do command -v "$name" >/dev/null || echo -n "$name "; done
+}
+
 check() {
   [ "$(id -u)" = 0 ] || impossible "needs root"
-  local name missing=()
-  for name in munged slurmctld slurmd sbatch srun; do command -v "$name" >/dev/null || missing+=("$name"); done
-  [ ${#missing[@]} = 0 ] || impossible "not installed: ${missing[*]}; run tests/slurm/cluster.sh start --install"
+  [ -z "$(missing)" ] || impossible "not installed: $(missing); run tests/slurm/cluster.sh start --install"
   [ ! -e "$ETC/slurm.conf" ] || is_ours || impossible "$ETC/slurm.conf is of another SLURM, which is left alone"
 }
 
 install() {
   [ "$(id -u)" = 0 ] || impossible "needs root"
-  if ! command -v slurmctld slurmd sbatch munged >/dev/null; then
-    command -v apt-get >/dev/null || impossible "no apt-get to install ${PACKAGES[*]} with"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -qq update || impossible "apt-get update failed"
-    # A package script must not start daemons of its own.
-    local guard=/usr/sbin/policy-rc.d
-    [ -e $guard ] || { printf '#!/bin/sh\nexit 101\n' >$guard && chmod +x $guard && trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }
-    apt-get -qq -y --no-install-recommends install "${PACKAGES[@]}" || impossible "apt-get install failed"
-  fi
+  [ -n "$(missing)" ] || return 0
+  command -v apt-get >/dev/null || impossible "no apt-get to install ${PACKAGES[*]} with"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -qq update >&2 || impossible "apt-get update failed"
+  # The scripts of the packages must not start daemons of their own.
+  local guard=/usr/sbin/policy-rc.d made="" code=0
+  [ -e $guard ] || { printf '#!/bin/sh\nexit 101\n' >$guard && chmod +x $guard && made=yes; }
+  apt-get -qq -y --no-install-recommends install "${PACKAGES[@]}" >&2 || code=$?
+  [ -z "$made" ] || rm -f $guard
+  [ $code = 0 ] || impossible "apt-get install failed"
 }
 
 configure() {
@@ -176,19 +181,36 @@ status() {
   takes_jobs
 }
 
-case "${1:-}" in
-start)
-  case "${2:-}" in
-  --install) install ;;
-  "") ;;
-  *) echo "slurm: unknown option $2" >&2 && exit 2 ;;
-  esac
-  start
-  ;;
-stop) stop ;;
-status) status ;;
-*)
+watch() { # stop all when the process $1 has ended, unless it is stopped before
+  while is_running slurmctld; do
+    gone "$1" && { stop; return; }
+    sleep 1
+  done
+}
+
+usage() {
   sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
   exit 2
+}
+
+command=${1:-}
+shift || true
+case "$command" in
+start)
+  owner=""
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --install) install ;;
+    --for) owner=${2:?PID} && shift ;;
+    *) usage ;;
+    esac
+    shift
+  done
+  start
+  [ -z "$owner" ] || setsid "$(realpath "$0")" watch "$owner" </dev/null >/dev/null 2>&1 &
   ;;
+watch) watch "$1" ;;
+stop) stop ;;
+status) status ;;
+*) usage ;;
 esac
