@@ -12,6 +12,13 @@ FAILED = 1e9  # chi2 of a candidate that lost too many hits
 
 
 @kernel
+def copy_first(source, n, target):
+    """Copy n entries: a loop, as slices that are assigned as a whole take seconds longer to compile."""
+    for i in range(n):
+        target[i] = source[i]
+
+
+@kernel
 def sort_by_radius(index, n, hits):
     """Sort the first n entries of ``index`` by the radius of the hits (insertion sort: they nearly are)."""
     for i in range(1, n):

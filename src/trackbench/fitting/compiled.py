@@ -6,7 +6,8 @@ a digest of its sources and of those of this package, whose kernels it may call,
 
 Numba compiles a kernel, and all it calls, once more for each literal integer it is called with. So counters that
 are handed on start as ``np.int64(0)``, not as 0, and so are plain numbers in calls; only the fit of the three hits
-of a seed is meant to be compiled for that number, which is faster.
+of a seed is meant to be compiled for that number, which is faster. Slices are copied by a loop
+(``candidate.copy_first``), which takes seconds less to compile than their assignment.
 """
 
 import contextlib
@@ -24,9 +25,19 @@ _STAMP = "kernels.sha256"
 
 
 def kernel(function):
-    """Compile ``function`` without the interpreter lock, with NumPy's division rules; keep the result on disk."""
+    """Compile ``function`` without the interpreter lock, with NumPy's division rules; keep the result on disk.
+
+    It has no entry for callers in C, which would take as long again as that for Python.
+    """
     _refresh(Path(function.__code__.co_filename).parent)
-    return njit(function, cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+    return njit(
+        function,
+        cache=True,
+        nogil=True,
+        no_cfunc_wrapper=True,
+        error_model="numpy",
+        fastmath={"contract", "nsz", "arcp"},
+    )
 
 
 @functools.cache

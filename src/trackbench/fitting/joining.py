@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from trackbench.fitting.candidate import prune, sort_by_radius
+from trackbench.fitting.candidate import copy_first, prune, sort_by_radius
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.helix import COT, PHI0
 from trackbench.fitting.prediction import contains
@@ -81,7 +81,7 @@ def united(first, second, fits, hits, module, index):
     """
     store = fits.store
     n = store.n_hits[first]
-    index[:n] = store.hits[first, :n]
+    copy_first(store.hits[first], n, index)
     for i in range(store.n_hits[second]):
         hit = store.hits[second, i]
         if contains(index, n, hit):
@@ -122,11 +122,11 @@ def join_pairs(pairs, hits, module, layers, priors, work, max_chi2, fits):
         displaced = fits.displaced[first] and fits.displaced[second]
         model = priors.displaced if displaced else priors.prompt
         start_track(index, n, hits, p)
-        left, chi2 = prune(index, n, hits, layers, model, p, work, 2)
+        left, chi2 = prune(index, n, hits, layers, model, p, work, np.int64(2))
         if left < n or chi2 > store.chi2[first] + store.chi2[second] + max_chi2:
             continue
-        store.hits[first, :n] = index[:n]
-        store.tracks[first] = p
+        copy_first(index, n, store.hits[first])
+        copy_first(p, p.size, store.tracks[first])
         refit(first, n, displaced, hits, layers, priors, work, fits)
         store.n_layers[second] = 0
         now_in[second] = first

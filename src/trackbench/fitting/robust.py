@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trackbench.fitting.candidate import FAILED, refine, sort_by_radius
+from trackbench.fitting.candidate import FAILED, copy_first, refine, sort_by_radius
 from trackbench.fitting.competition import Store, record
 from trackbench.fitting.compiled import kernel
 from trackbench.fitting.gls import fit
@@ -150,8 +150,8 @@ def best_road(index, n, hits, layers, displaced, p, trial, members):
                 count, worth = on_road(index, n, hits, layers, q, trial)
                 if worth > best_worth:
                     best, best_worth = count, worth
-                    p[:] = q
-                    members[:count] = trial[:count]
+                    copy_first(q, q.size, p)
+                    copy_first(trial, count, members)
     return best
 
 
@@ -163,10 +163,10 @@ def fit_free(offsets, members, hits, layers, model, work, store):
         store.chi2[row] = FAILED
         if 3 <= n <= 2 * MAX_HITS:
             index, p = store.hits[row], store.tracks[row]
-            index[:n] = members[offsets[row] : offsets[row + 1]]
+            copy_first(members[offsets[row] :], n, index)
             sort_by_radius(index, n, hits)
             start_track(index, n, hits, p)
-            record(row, store, n, fit(index, n, hits, layers, model, p, work, 4), hits, layers, work)
+            record(row, store, n, fit(index, n, hits, layers, model, p, work, np.int64(4)), hits, layers, work)
 
 
 @kernel
@@ -178,16 +178,16 @@ def _attempt(index, n, hits, layers, priors, displaced, p, work, others, best_in
     """
     out = work.scratch[2]
     if displaced:
-        n, chi2 = refine(index, n, hits, layers, priors.displaced, p, work, others, 3, out)
+        n, chi2 = refine(index, n, hits, layers, priors.displaced, p, work, others, np.int64(3), out)
         chi2 += priors.penalty
     else:
-        n, chi2 = refine(index, n, hits, layers, priors.prompt, p, work, others, 2, out)
+        n, chi2 = refine(index, n, hits, layers, priors.prompt, p, work, others, np.int64(2), out)
     n_layers = count_bits(layer_bits(index, n, hits))
     worth = _LAYER_WORTH * (n_layers + 0.5 * (n - n_layers)) - chi2
     if chi2 >= FAILED or not worth > best[1]:  # nor if it is NaN, from hits at the same place
         return best
-    best_index[:n] = index[:n]
-    best_p[:] = p
+    copy_first(index, n, best_index)
+    copy_first(p, p.size, best_p)
     return n, worth, chi2, displaced
 
 
@@ -201,10 +201,10 @@ def find_track(own, n, hits, layers, priors, work, others, index, p):
     index, p: get the hits and the track. Returns the number of hits, 0 without a track, and the prior taken.
     """
     trial, q, members = np.empty(max(n, 2 * MAX_HITS), np.int64), np.empty(5), np.empty(2 * MAX_HITS, np.int64)
-    best = (0, -FAILED, FAILED, False)
+    best = (np.int64(0), -FAILED, FAILED, np.bool_(False))
     for displaced in (False, True):
         if n <= MAX_HITS and not (best[0] == n and best[2] < _GOOD_CHI2 * n):
-            trial[:n] = own[:n]
+            copy_first(own, n, trial)
             start_track(trial, n, hits, q)
             best = _attempt(trial, n, hits, layers, priors, displaced, q, work, others, index, p, best)
     for displaced in (False, True):
@@ -225,14 +225,16 @@ def find_tracks(offsets, members, hits, layers, priors, work, max_hits, fits):
         n = offsets[row + 1] - offsets[row]
         if n > max_hits:
             continue
-        own[:n] = members[offsets[row] : offsets[row + 1]]
+        copy_first(members[offsets[row] :], n, own)
         if count_bits(layer_bits(own, n, hits)) < 2:
             continue
         sort_by_radius(own, n, hits)
-        others[own[:n]] = False
+        for i in range(n):
+            others[own[i]] = False
         index, p = fits.store.hits[row], fits.store.tracks[row]
         left, displaced = find_track(own, n, hits, layers, priors, work, others, index, p)
-        others[own[:n]] = True
+        for i in range(n):
+            others[own[i]] = True
         if left > 0:
             refit(row, left, displaced, hits, layers, priors, work, fits)
 
@@ -249,19 +251,19 @@ def fit_unchanged(offsets, members, hits, layers, priors, work, fits):
         if n > MAX_HITS:
             continue
         index, q = fits.store.hits[row], fits.store.tracks[row]
-        index[:n] = members[offsets[row] : offsets[row + 1]]
+        copy_first(members[offsets[row] :], n, index)
         n_layers = count_bits(layer_bits(index, n, hits))
         if n_layers < 2:
             continue
         sort_by_radius(index, n, hits)
         start_track(index, n, hits, p)
-        q[:] = p
-        chi2 = fit(index, n, hits, layers, priors.prompt, q, work, 4)
+        copy_first(p, p.size, q)
+        chi2 = fit(index, n, hits, layers, priors.prompt, q, work, np.int64(4))
         displaced = False
         if n_layers > 2:
-            displaced = not chi2 <= fit(index, n, hits, layers, priors.displaced, p, work, 4) + priors.penalty
+            displaced = not chi2 <= fit(index, n, hits, layers, priors.displaced, p, work, np.int64(4)) + priors.penalty
         if displaced:
-            q[:] = p
+            copy_first(p, p.size, q)
         if math.isfinite(q.sum()):
             refit(row, n, displaced, hits, layers, priors, work, fits)
 
@@ -271,12 +273,14 @@ def refit(row, n, displaced, hits, layers, priors, work, fits):
     """Fit the first n hits of a row once more and record the result."""
     index, p = fits.store.hits[row], fits.store.tracks[row]
     if displaced:
-        chi2 = fit(index, n, hits, layers, priors.displaced, p, work, 1)
+        chi2 = fit(index, n, hits, layers, priors.displaced, p, work, np.int64(1))
     else:
-        chi2 = fit(index, n, hits, layers, priors.prompt, p, work, 1)
+        chi2 = fit(index, n, hits, layers, priors.prompt, p, work, np.int64(1))
     fits.displaced[row] = displaced
-    fits.cov_t[row] = work.cov_t
-    fits.cov_l[row] = work.cov_l
+    for a in range(3):
+        copy_first(work.cov_t[a], np.int64(3), fits.cov_t[row, a])
+    for a in range(2):
+        copy_first(work.cov_l[a], np.int64(2), fits.cov_l[row, a])
     record(row, fits.store, n, chi2, hits, layers, work)
 
 
@@ -290,7 +294,7 @@ def pick_up_all(hits, layers, priors, work, used, fits):
             continue
         model = priors.displaced if fits.displaced[row] else priors.prompt
         index, p = store.hits[row], store.tracks[row]
-        n, chi2 = refine(index, store.n_hits[row], hits, layers, model, p, work, used, 2, out)
+        n, chi2 = refine(index, store.n_hits[row], hits, layers, model, p, work, used, np.int64(2), out)
         if chi2 < FAILED:
             refit(row, n, fits.displaced[row], hits, layers, priors, work, fits)
         else:
