@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from faults.trainings import beside
 from toy_tasks import write_toy_sample
 
 from trackbench.training.progress import TIME_COLUMNS
@@ -27,7 +28,7 @@ def index(tmp_path_factory):
 def whole(tmp_path_factory, processes, index):
     """Folder of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("whole")
-    assert processes.run("train", folder, index=str(index)) == 0, (folder / "stderr").read_text()
+    assert processes.run("train", folder, index=str(index)) == 0, beside(folder, "stderr").read_text()
     return folder
 
 
@@ -56,7 +57,7 @@ def assert_nothing_half_written(folder):
 
 def moments(whole, number, seed):
     """Line numbers of an uninterrupted training, one in each of ``number`` equal parts, drawn by a seed."""
-    edges = np.linspace(1, int((whole / "lines").read_text()), number + 1)
+    edges = np.linspace(1, int(beside(whole, "lines").read_text()), number + 1)
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:]).tolist()
 
 
@@ -69,7 +70,7 @@ def test_killed_at_random_moments(index, whole, tmp_path, processes, injected, a
             assert processes.run("train", folder, index=str(index), kill_at=moment) == -signal.SIGKILL
             assert_nothing_half_written(folder)
             killed_after_saving += (folder / "w.training/state.pt").exists()
-            assert processes.run("train", folder, index=str(index)) == 0, (folder / "stderr").read_text()
+            assert processes.run("train", folder, index=str(index)) == 0, beside(folder, "stderr").read_text()
             leftovers = [path for path in folder.glob(".tmp-*")]  # of weights half written; harmless
             for path in leftovers:
                 path.unlink()

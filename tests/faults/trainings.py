@@ -55,6 +55,11 @@ class ForkServer:
         return json.loads(self._process.stdout.readline())
 
 
+def beside(folder, name):
+    """File with what the test wants to know of an action in ``folder``, which may be on a full disk."""
+    return folder.with_name(f"{folder.name}.{name}")
+
+
 def train(folder, index, steps=TRAINING["steps"], slow=0.0, kind="encreg"):
     """Train as the script of the workflow does; ``slow``: seconds each step takes longer."""
     from trackbench.training import loop
@@ -100,7 +105,7 @@ def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
     from trackbench.jobs import job
 
     folder = Path(folder)
-    sys.stderr = (folder / "stderr").open("w", encoding="utf-8")
+    sys.stderr = beside(folder, "stderr").open("w", encoding="utf-8")
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     count = [0]
@@ -120,7 +125,7 @@ def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
             ACTIONS[action](folder, **options)
         finally:
             sys.settrace(None)
-    (folder / "lines").write_text(str(count[0]))
+    beside(folder, "lines").write_text(str(count[0]))
 
 
 def serve():
