@@ -69,6 +69,15 @@ def finder_rows():
     yield f"`helix_finder` on {len(ours)} full events, {sample['sample']}", "`helix_hash`", f"{faster}; {cost}"
 
 
+def ckf_rows():
+    """Row of the Kalman filter: its first sample."""
+    sample = read("ckf")["samples"][0]
+    ratio = sample["ckf_over_helix_finder"]
+    faster = spread({"min": 1 / ratio["max"], "median": 1 / ratio["median"], "max": 1 / ratio["min"]}, digits=2)
+    cost = "{min:.1f} to {max:.1f} CPU s".format(**sample["rows"]["ckf"]["cpu_s"])
+    yield f"`ckf` on {sample['events']} full events, {sample['sample']}", "`helix_finder`", f"{faster}; {cost}"
+
+
 def simulation_rows():
     """Row of the simulation."""
     rows = sorted(read("simulation")["rows"], key=lambda row: -row["pileup"])
@@ -80,7 +89,7 @@ def simulation_rows():
 def table():
     """The whole table as Markdown."""
     rows = [("what", "against", "faster by (range)"), ("---", "---", "---")]
-    for part in (reading_rows, metric_rows, clustering_rows, helix_rows, finder_rows, simulation_rows):
+    for part in (reading_rows, metric_rows, clustering_rows, helix_rows, finder_rows, ckf_rows, simulation_rows):
         rows += part()
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -174,5 +183,8 @@ def hept_cost_table():
 
 
 if __name__ == "__main__":
-    tables = (table, finder_table, trackformers_table, demo_hept_table, cpu_hept_table, hept_cost_table)
+    import ckf_tables
+
+    tables = (table, finder_table, *ckf_tables.TABLES.values())
+    tables += (trackformers_table, demo_hept_table, cpu_hept_table, hept_cost_table)
     print(*(make() for make in tables), sep="\n\n")
