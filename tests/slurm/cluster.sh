@@ -207,7 +207,7 @@ start)
     shift
   done
   start
-  [ -z "$owner" ] || setsid "$(realpath "$0")" watch "$owner" </dev/null >/dev/null 2>&1 &
+  if [ -n "$owner" ]; then setsid "$(realpath "$0")" watch "$owner" </dev/null >/dev/null 2>&1 & fi
   ;;
 watch) watch "$1" ;;
 stop) stop ;;
