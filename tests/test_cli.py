@@ -97,7 +97,7 @@ def test_help_names_all_commands_and_is_fast():
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
-@pytest.mark.parametrize("name", ["simulate", "trackers", "reconstruct", "evaluate", "display", "compare"])
+@pytest.mark.parametrize("name", ["simulate", "trackers", "reconstruct", "evaluate", "display", "compare", "compile"])
 def test_help_of_each_command(command, name):
     code, out, err = command(name, "--help")
     assert (code, err) == (0, "")

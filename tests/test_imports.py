@@ -26,6 +26,7 @@ ALLOWED = {
     "plotting": {"errors", "files", "evaluation", "geometry", "data"},
     "machine": set(),
     "memory": set(),
+    "kernels": {"data.hits", "data.fastcsv", "geometry", "fitting", "trackers"},
     "runner": {"errors", "files", "machine", "memory", "data", "trackers", "evaluation"},
     "tuning": {"errors", "files", "data", "trackers", "evaluation"},
     "tiling": {"errors", "data", "trackers"},
@@ -63,7 +64,7 @@ ALLOWED = {
     "backend_checks": {"mask_cost", "trackers"},
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
-        *("plotting", "reproduce"),
+        *("plotting", "reproduce", "kernels"),
     },
 }
 

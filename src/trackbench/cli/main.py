@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trackbench
-from trackbench.cli import compare, display, evaluate, reconstruct, simulate, trackers, train
+from trackbench.cli import compare, display, evaluate, kernels, reconstruct, simulate, trackers, train
 from trackbench.errors import TrackbenchError
 
-COMMANDS = (simulate, trackers, train, reconstruct, evaluate, display, compare)
+COMMANDS = (simulate, trackers, train, reconstruct, evaluate, display, compare, kernels)
 
 USAGE_ERROR = 2  # exit code of every error a user can cause, the same as argparse's own
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C

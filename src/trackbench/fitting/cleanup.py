@@ -60,6 +60,8 @@ class CleanUp:
         for name in ("max_hit_chi2", "max_added_chi2", "max_join_chi2", "max_chi2_short"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(describe(f"clean_up.{name}", f"value {getattr(self, name)!r}", "a number > 0"))
+            # The kernels would be compiled once more for an integer.
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 @dataclass
