@@ -22,7 +22,7 @@ $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	@echo "Compiling the kernels of the trackers, once, so that no tracker does it at its first use (about a minute)"
+	@echo "Compiling the kernels of the trackers, once, so that no tracker does it at its first use (a minute or two)"
 	@$(BIN)/python -m trackbench.cli.main compile || \
 	  echo "make: the kernels could not be compiled, see above; each tracker compiles its own at its first use"
 	@touch $(STAMP)

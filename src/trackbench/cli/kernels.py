@@ -7,7 +7,7 @@ def add_parser(subparsers) -> None:
     """Add the subcommand to the parser of the command."""
     parser = subparsers.add_parser(
         "compile",
-        help="compile the kernels of the trackers now, about a minute, rather than at their first use",
+        help="compile the kernels of the trackers now, in a minute or two, rather than at their first use",
         description="Compile the kernels of the trackers and keep them on disk; `make install` has done it. Needed "
         "again after the sources of trackbench changed, or else the first use of a tracker takes so much longer.",
     )
