@@ -34,7 +34,8 @@ class Config:
     min_pt: lowest transverse momentum of the first pass [GeV]; below the momentum of interest, because soft tracks
         that are not found leave their hits to chance candidates
     max_z0: largest |z| of the collisions [mm], 3.6 sigma_z of the beam spot
-    max_d0: largest |d0| of displaced tracks [mm]; 0 = no search for these
+    max_d0: largest |d0| of displaced tracks from seeds in the pixels [mm]; 0 = no search for these, nor for tracks from
+        seeds in the strips
     stop_after: last stage: "seeding" (the seeds of the first pass are the candidates), "finding" (tracks that share
         hits all stay) or "ambiguity" (the whole chain)
     """
@@ -63,7 +64,7 @@ class Tracker(TrackerBase):
 
     def find_tracks(self, hits: Hits, timer: Timer) -> Tracks | np.ndarray:
         """Run all passes. Returns labels (n,) and parameters; labels alone from seeds."""
-        from trackbench.trackers.layers.acts_event import Board, best_track, joined, track_parameters
+        from trackbench.trackers.layers.acts_event import Board, best_track, by_first_hit, joined, track_parameters
 
         with timer.stage("read"):
             board = Board(hits)
@@ -75,8 +76,10 @@ class Tracker(TrackerBase):
             free[found[-1].hit] = False
         with timer.stage("postprocess"):
             tracks = joined(found)
-            labels = best_track(tracks, len(hits))
-            return labels if self.config.stop_after == "seeding" else Tracks(labels, track_parameters(tracks))
+            labels, kept = by_first_hit(best_track(tracks, len(hits)))
+            if self.config.stop_after == "seeding":
+                return labels
+            return Tracks(labels, track_parameters(tracks).take(kept))
 
     def _passes(self, pixel_only: bool) -> list:
         """Settings and algorithms of each pass; of seeds alone, those of the first pass."""

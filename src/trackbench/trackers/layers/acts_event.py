@@ -4,6 +4,7 @@ ACTS algorithms are run one after the other on a white board; there is no sequen
 and hits taken out between them. Source: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ SIGMA = {
     **dict.fromkeys((16, 18), (0.026, 2.9)),
     17: (0.026, 3.1),
 }
+MIN_OWN_HITS = 3
 MEASUREMENTS = "measurements"  # on every board
 OFF_PLANE = 0.1  # farthest that a hit may lie from the plane of its module [mm]; published hits are within 0.005
 OFF_EDGE = 10.0  # farthest beyond its edge [mm], for modules that are not quite where they should be
@@ -65,11 +67,10 @@ class Board:
     """White boards of ACTS for one event: measurements, then whatever algorithms add.
 
     hits: n hits of one event, all on modules of the detector
-    scale: factor on all resolutions
     Raises InputError for a hit on an unknown module or off its plane, MissingExtraError without pyacts.
     """
 
-    def __init__(self, hits: Hits, scale: float = 1.0):
+    def __init__(self, hits: Hits):
         self.acts, self.examples = load_acts("ckf", "the tracker ckf")
         self._owner = _Owner.build(self.examples, self.acts)
         self.n_hits = len(hits)
@@ -77,7 +78,7 @@ class Board:
         # By module as ACTS keeps them; a subset of n measurements in another order takes it n^2 steps.
         self._order = order = np.argsort(identifier, kind="stable")
         identifier, local = identifier[order], local[order]
-        variance = scale**2 * np.array([np.square(SIGMA[volume]) for volume in hits.volume_id[order].tolist()])
+        variance = np.array([np.square(SIGMA[volume]) for volume in hits.volume_id[order].tolist()])
         container = self.examples.MeasurementContainer()
         container.reserve(self.n_hits)
         known, axes = _identifiers(), [0, 1]
@@ -175,6 +176,7 @@ def _algorithm_class(examples):
     return Nothing
 
 
+@functools.cache
 def _identifiers() -> dict:
     """ACTS' own identifier objects by their number."""
     return {key.value: key for key in build_detector().tracking_geometry.geoIdSurfaceMap()}
@@ -215,6 +217,7 @@ def _require_near(hits: Hits, distance: np.ndarray, limit: float, where: str) ->
 def best_track(found: Found, n_hits: int) -> np.ndarray:
     """Give each hit to one track: among those that have it, to that with most measurements, then the lowest chi2.
 
+    Tracks that keep fewer than ``MIN_OWN_HITS`` are given up.
     Returns (n_hits,) int64, the number of the track, -1 without.
     """
     order = np.lexsort((found.chi2, -found.n_measurements))
@@ -222,7 +225,25 @@ def best_track(found: Found, n_hits: int) -> np.ndarray:
     rank[order] = np.arange(len(found))
     best = np.full(n_hits, len(found), dtype=np.int64)
     np.minimum.at(best, found.hit, rank[found.track])
-    return np.append(order, -1)[best]
+    track = np.append(order, -1)[best]
+    own = np.bincount(track[track >= 0], minlength=len(found))
+    return np.where((track >= 0) & (own[track] >= MIN_OWN_HITS), track, -1)
+
+
+def by_first_hit(track: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number tracks by their first hit, since the order in which ACTS gives them means nothing.
+
+    track: (n,) int64, -1 without
+    Returns labels (n,) int64, and the tracks of label 0, 1, ...
+    """
+    assigned = track >= 0
+    tracks, first, number = np.unique(track[assigned], return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    labels = np.full(track.size, -1, dtype=np.int64)
+    labels[assigned] = place[number]
+    return labels, tracks[order]
 
 
 def degrees_of_freedom(found: Found) -> np.ndarray:

@@ -1,8 +1,7 @@
 """One pass of the ACTS chain: space points, triplet seeds, combinatorial Kalman filter, ambiguity resolution.
 
 A pass is described by ``Pass``; ``build_pass`` makes its ACTS algorithms, to be run on an ``acts_event.Board``.
-Sources: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8; settings that matter on this detector: the prototype
-behind ``EXPERIMENTS.md``, entry on the Kalman filter.
+Source: ACTS, Ai et al., Comput. Softw. Big Sci. 6 (2022) 8.
 """
 
 import math
@@ -14,23 +13,13 @@ from trackbench.geometry.acts_detector import build_detector, load_acts
 from trackbench.geometry.detector import ALL_LAYERS, FIELD_T
 from trackbench.trackers.layers.acts_event import MEASUREMENTS, Found, degrees_of_freedom
 
+_MAX_ETA = 4.5  # of tracks
 _MAX_COT_THETA = 29.0  # |eta| < 4.06
 _SCATTERING_SIGMAS, _RADIATION_LENGTHS = 3.0, 0.05  # how far a seed may be bent, and by how much material
 _MAX_CHI2, _MAX_OUTLIER_CHI2 = 15.0, 25.0  # of a measurement and of an outlier; above there is a hole
 _BRANCHES = 1  # measurements of a layer that are followed
 _MAX_OUTLIERS = 2
-_MAX_SHARED = 3  # measurements that a track may share with others
-
-
-class Cut(NamedTuple):
-    """What a found track must have below an |eta|.
-
-    max_eta: upper edge of the bin in |eta|; min_hits: fewest measurements; max_holes: layers crossed without one
-    """
-
-    max_eta: float
-    min_hits: int
-    max_holes: int
+_MAX_SHARED = 3  # a track that shares so many measurements with better ones, or more, is taken out
 
 
 class Seeds(NamedTuple):
@@ -62,14 +51,15 @@ class Pass(NamedTuple):
 
     seeds: where it starts; tracks have the same smallest transverse momentum
     max_d0: largest |d0| of a fitted track [mm]
-    cuts: what found tracks must have, by |eta|, ascending
+    min_hits: fewest measurements of a track; max_holes: layers that it crosses without one
     max_beam_chi2: largest chi2 + (d0 / sigma)^2 of a track, the chi2 with the beam line as a measurement
-    max_chi2_per_dof: largest chi2 per degree of freedom
+    max_chi2_per_dof: largest chi2 per degree of freedom, of which a track of three hits has one
     """
 
     seeds: Seeds
     max_d0: float
-    cuts: tuple[Cut, ...]
+    min_hits: int
+    max_holes: int
     max_beam_chi2: float = math.inf
     max_chi2_per_dof: float = math.inf
 
@@ -91,10 +81,8 @@ TRACKS = {"finding": "found_tracks", "ambiguity": "resolved_tracks"}
 def build_pass(settings: Pass) -> dict[str, list]:
     """Make the algorithms of a pass: stage -> algorithms in order. They may be run on any number of events."""
     acts, examples = load_acts()
-    geometry, field = (
-        build_detector().tracking_geometry,
-        acts.ConstantBField(acts.Vector3(0, 0, FIELD_T * acts.UnitConstants.T)),
-    )
+    field = acts.ConstantBField(acts.Vector3(0, 0, FIELD_T * acts.UnitConstants.T))
+    geometry = build_detector().tracking_geometry
     tools = _Tools(acts, examples, {"level": acts.logging.FATAL}, geometry, field)
     return {
         "seeding": _seeding(tools, settings),
@@ -172,7 +160,6 @@ def _finding(tools: _Tools, settings: Pass):
     """The combinatorial Kalman filter, both ways from each seed that no track has used up."""
     acts, finder = tools.acts, tools.examples.TrackFindingAlgorithm
     selection = ([], [_MAX_CHI2], [_MAX_OUTLIER_CHI2], [_BRANCHES])
-    make = (tools.geometry, tools.field, tools.options["level"])
     return finder(
         **tools.options,
         inputMeasurements=MEASUREMENTS,
@@ -180,8 +167,7 @@ def _finding(tools: _Tools, settings: Pass):
         inputSeeds="estimated_seeds",
         outputTracks=TRACKS["finding"],
         measurementSelectorCfg=acts.MeasurementSelector.Config([(acts.GeometryIdentifier(), selection)]),
-        findTracks=finder.makeTrackFinderFunction(*make),
-        findTracksBrem=finder.makeBremTrackFinderFunction(*make),
+        findTracks=finder.makeTrackFinderFunction(tools.geometry, tools.field, tools.options["level"]),
         trackingGeometry=tools.geometry,
         magneticField=tools.field,
         trackSelectorCfg=_selector(acts, settings),
@@ -193,27 +179,24 @@ def _finding(tools: _Tools, settings: Pass):
 
 
 def _selector(acts, settings: Pass):
-    """Cuts on found tracks, in bins of |eta|."""
-    cuts = [
-        acts.TrackSelector.Config(
-            ptMin=settings.seeds.min_pt,
-            loc0=(-settings.max_d0, settings.max_d0),
-            minMeasurements=cut.min_hits,
-            maxHoles=cut.max_holes,
-            maxOutliers=_MAX_OUTLIERS,
-        )
-        for cut in settings.cuts
-    ]
-    return acts.TrackSelector.EtaBinnedConfig(cutSets=cuts, absEtaEdges=[0.0, *(cut.max_eta for cut in settings.cuts)])
+    """Cuts on found tracks."""
+    return acts.TrackSelector.Config(
+        ptMin=settings.seeds.min_pt,
+        absEta=(0.0, _MAX_ETA),
+        loc0=(-settings.max_d0, settings.max_d0),
+        minMeasurements=settings.min_hits,
+        maxHoles=settings.max_holes,
+        maxOutliers=_MAX_OUTLIERS,
+    )
 
 
 def _ambiguity(tools: _Tools, settings: Pass):
-    """Take out tracks that share too many hits with better ones."""
+    """Take out tracks that share ``_MAX_SHARED`` measurements or more with better ones."""
     return tools.examples.GreedyAmbiguityResolutionAlgorithm(
         **tools.options,
         inputTracks=TRACKS["finding"],
         outputTracks=TRACKS["ambiguity"],
         maximumSharedHits=_MAX_SHARED,
-        nMeasurementsMin=min(cut.min_hits for cut in settings.cuts),
+        nMeasurementsMin=settings.min_hits,
         maximumIterations=1_000_000,
     )
