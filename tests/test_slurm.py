@@ -235,7 +235,7 @@ def test_a_training_on_cuda_gets_a_gpu_and_its_failure_is_reported(runs, slurm):
     job = jobs.index[0]
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
     assert "TresPerJob=gres:gpu:1" in shown
-    given = [line.split()[2] for line in (slurm / "tasks.txt").read_text().splitlines() if line.split()[0] == job]
+    given = [line.split()[-1] for line in (slurm / "tasks.txt").read_text().splitlines() if line.split()[0] == job]
     assert given and set(given) == {"gpu=0"}
-    others = [line.split()[2] for line in runs[3].splitlines()]
+    others = [line.split()[-1] for line in runs[3].splitlines()]
     assert set(others) == {"gpu="}
