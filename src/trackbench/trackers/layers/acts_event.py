@@ -226,7 +226,7 @@ def best_track(found: Found, n_hits: int) -> np.ndarray:
     best = np.full(n_hits, len(found), dtype=np.int64)
     np.minimum.at(best, found.hit, rank[found.track])
     track = np.append(order, -1)[best]
-    own = np.bincount(track[track >= 0], minlength=len(found))
+    own = np.bincount(track[track >= 0], minlength=len(found) + 1)
     return np.where((track >= 0) & (own[track] >= MIN_OWN_HITS), track, -1)
 
 
