@@ -22,7 +22,7 @@ from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path
 
-PREPARE_AGAIN = "remove it and prepare again"
+PREPARE_AGAIN = "remove it and index.csv beside it and prepare again"
 
 _HITS_NAME = re.compile(r"shard-(.+)-hits\.parquet")
 _FLOATS = {"x", "y", "z", "weight", "pt", "eta", "phi", "vx", "vy", "vz"}

@@ -27,6 +27,7 @@ from trackbench.data.truth import Truth
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import write_json, write_text
 
+INDEX_AGAIN = "remove it and prepare again"
 INDEX_COLUMNS = ("event_id", "split", "shard", "n_hits", "n_particles", "n_selected")
 
 # Taken over from the manifest of simulated events; unknown (null) for others.
@@ -111,10 +112,10 @@ def read_index(index_csv: str | Path) -> pd.DataFrame:
     try:
         index = pd.read_csv(index_csv, dtype=types)
     except (OSError, ValueError) as error:
-        raise InputError(describe(index_csv, f"cannot be read ({error})", "an index", PREPARE_AGAIN)) from error
+        raise InputError(describe(index_csv, f"cannot be read ({error})", "an index", INDEX_AGAIN)) from error
     if list(index.columns) != list(INDEX_COLUMNS):
         wanted = "columns " + ", ".join(INDEX_COLUMNS)
-        raise InputError(describe(index_csv, "columns " + ", ".join(index.columns), wanted, PREPARE_AGAIN))
+        raise InputError(describe(index_csv, "columns " + ", ".join(index.columns), wanted, INDEX_AGAIN))
     return index
 
 

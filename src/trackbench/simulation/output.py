@@ -98,7 +98,7 @@ def round_significant(values: np.ndarray, digits: int) -> np.ndarray:
 def write_manifest(
     out_dir: str | Path, config: SimulationConfig, event_ids: list[int], drawn_as: list[int] | None = None
 ) -> None:
-    """Write ``manifest.json``: source, every setting, events, versions. Written last: its presence = complete.
+    """Write ``manifest.json``: source, every setting, events, versions, threads. Written last: its presence = complete.
 
     drawn_as: as in ``simulate``; recorded only if events are not drawn by their own numbers
     """
@@ -112,6 +112,7 @@ def write_manifest(
         **asdict(config),
         "event_ids": [int(event_id) for event_id in event_ids],
         "versions": versions,
+        "threads": 1,  # of each event, however many are made side by side
     }
     if drawn_as is not None:
         manifest["drawn_as"] = [int(number) for number in drawn_as]
