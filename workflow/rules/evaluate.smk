@@ -84,6 +84,7 @@ rule tables:
         evaluation=config["evaluation"],
         seed=config["seed"],
         reconstruction=reconstruction(DATA),
+        conventions=True,
         about=about("comparison", config),
         interval=config["evaluation"]["interval"],
     message:
