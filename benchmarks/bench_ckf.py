@@ -35,7 +35,7 @@ from trackbench.evaluation.tables import REGIONS
 from trackbench.machine import machine_facts, versions
 from trackbench.trackers.base import Timer, build_tracker
 from trackbench.trackers.ckf import Config
-from trackbench.trackers.layers import acts_finding
+from trackbench.trackers.layers import acts_event, acts_finding, acts_passes
 from trackbench.trackers.layers.acts_passes import passes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,8 +203,11 @@ def passes_used():
 
 
 def constants_used():
-    """Numbers that all passes share, by name."""
-    return {name: value for name, value in vars(acts_finding).items() if name.isupper() and type(value) in (int, float)}
+    """Numbers that all passes share, by name, and the resolutions of each volume."""
+    modules = (acts_event, acts_finding, acts_passes)
+    found = {name: value for module in modules for name, value in vars(module).items()}
+    numbers = {name: value for name, value in found.items() if name.isupper() and type(value) in (int, float)}
+    return numbers | {"SIGMA": {str(volume): list(pair) for volume, pair in sorted(acts_event.SIGMA.items())}}
 
 
 def verdicts(entries):

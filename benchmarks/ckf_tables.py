@@ -107,11 +107,7 @@ def pass_table():
             seeds = one["seeds"]
             where = "pixels" if 8 in seeds["volumes"] else "short strips"
             numbers = (f"{seeds[name]:g}" for name in ("min_pt", "max_impact", "max_z0", "per_middle"))
-            hits = "; ".join(
-                f"{cut['min_hits']}, {cut['max_holes']}"
-                + (f" (abs(eta) < {cut['max_eta']:g})" if len(one["cuts"]) > 1 else "")
-                for cut in one["cuts"]
-            )
+            hits = f"{one['min_hits']}, {one['max_holes']}"
             limits = {"chi2 + (d0 / sigma)^2": one["max_beam_chi2"], "chi2 / n_dof": one["max_chi2_per_dof"]}
             fit = ", ".join(f"{name} < {limit:g}" for name, limit in limits.items() if limit is not None)
             rows.append((f"{detector} {number}", where, *numbers, hits, f"{one['max_d0']:g}", fit or "-"))

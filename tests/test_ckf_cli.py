@@ -1,5 +1,6 @@
 """``trackbench reconstruct ckf``: files, settings, refusals, and what happens without the package acts."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -240,6 +241,23 @@ def missing_acts(folder):
 def test_without_acts_one_sentence_says_what_to_install(without_acts, tmp_path, refuse):
     message = "the tracker ckf: the package 'acts' is not installed; run pip install 'trackbench[ckf]'."
     assert refuse(missing_acts(tmp_path / "events")) == message
+
+
+def test_acts_that_cannot_be_loaded_is_not_called_missing(monkeypatch, tmp_path, refuse):
+    """As with a wheel for a newer C library, or a package of the same name."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "acts"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    cause, prefix = "libc.so.6: version GLIBC_2.34 not found", missing_acts(tmp_path / "events")
+    start = "the tracker ckf: the package 'acts' is installed but cannot be loaded"
+    end = "; see Installation in docs/ckf.md for the systems that it runs on."
+    (tmp_path / "acts").mkdir()
+    (tmp_path / "acts/__init__.py").write_text(f'raise ImportError("{cause}\\n(wanted by acts)")\n')
+    assert refuse(prefix) == f"{start} ({cause} (wanted by acts)){end}"
+    (tmp_path / "acts/__init__.py").write_text("")  # without acts.examples
+    importlib.invalidate_caches()
+    assert refuse(prefix) == f"{start} (No module named 'acts.examples'){end}"
+    del sys.modules["acts"]  # the real one, if any, comes back after the test
 
 
 def test_trackers_are_listed_without_acts(without_acts, capsys):

@@ -234,6 +234,24 @@ def test_mistakes_of_the_scaling_study(block, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("named", [["filter", "dbscan"], []], ids=["named", "all rows"])
+def test_tiled_events_of_a_tracker_that_needs_modules_are_refused(named):
+    config = copy.deepcopy(BASE)
+    config["collisions"]["trackers"]["filter"] = {"tracker": "ckf"}
+    config["collisions"]["scaling"] = {"set": "pileup-2", "tiling": [100], "trackers": named}
+    with pytest.raises(ConfigError) as error:
+        check_config(config, SCHEMA)
+    assert str(error.value) == (
+        "config key collisions.scaling.trackers: row 'filter' of tracker 'ckf', which needs hits in the planes of their"
+        " modules, expected rows of other trackers, since tiled hits are not."
+    )
+    config["collisions"]["scaling"]["trackers"] = ["dbscan"]
+    check_config(config, SCHEMA)
+    config["collisions"]["scaling"] = {"set": "pileup-2", "trackers": ["filter"]}  # the scan only
+    config["scan"] = {"pileup": [5]}
+    assert scaling_rows(check_config(config, SCHEMA)) == ["filter"]
+
+
 def test_a_scan_alone_is_enough_for_the_scaling_study():
     config = copy.deepcopy(BASE)
     config["scan"] = {"pileup": [5]}

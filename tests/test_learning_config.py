@@ -204,3 +204,17 @@ def test_class_ceilings_follow_the_classifiers():
     config = check(["models", "classes"], {**classifier, "loss": {"n_phi": 5, "n_theta": 3, "n_p": 1}})
     assert class_bins(config) == [(5, 3, 1)]
     assert class_bins(check()) == []
+
+
+@pytest.mark.parametrize("entry", ["ckf", "filter"])
+def test_latency_of_a_tracker_that_needs_acts_is_refused(entry):
+    config = copy.deepcopy(BASE)
+    config["subevents"]["trackers"][entry] = {} if entry == "ckf" else {"tracker": "ckf"}
+    check_config(copy.deepcopy(config), SCHEMA)
+    config["subevents"]["latency"] = {"trackers": [entry]}
+    with pytest.raises(ConfigError) as error:
+        check_config(config, SCHEMA)
+    assert str(error.value) == (
+        f"config key subevents.latency.trackers: row '{entry}' of tracker 'ckf', which needs pyacts, expected rows of"
+        " other trackers, since it is not in the environment of these jobs."
+    )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from trackbench.ablations import check_ablations
 from trackbench.errors import ConfigError, describe
-from trackbench.learning_config import check_row, model_settings, rows_of_set, sets_with_weights
+from trackbench.learning_config import check_row, find_row, model_settings, rows_of_set, sets_with_weights
+from trackbench.trackers.base import load_module
 
 FIRST_EVENT = 40_000_001
 EVENTS_PER_SET = 1_000_000
@@ -104,11 +105,22 @@ def _check_scaling(config: Mapping) -> None:
         if row not in rows:
             expected = f"rows that are run on {name}: " + ", ".join(rows)
             raise ConfigError(describe(f"{where}.trackers", f"value '{row}'", expected))
+    if block["tiling"]:
+        _check_tiled_rows(config)
     if block["tiling"] != sorted(block["tiling"]):
         raise ConfigError(describe(f"{where}.tiling", f"value {block['tiling']}", "rising numbers of hits"))
     if not block["tiling"] and not config["scan"]["pileup"]:
         what = "neither sizes nor a scan of pile-up"
         raise ConfigError(describe(where, what, "scaling.tiling, scan.pileup or both"))
+
+
+def _check_tiled_rows(config: Mapping) -> None:
+    for row in scaling_rows(config):
+        tracker = find_row(config, row, config["collisions"]["scaling"]["set"]).tracker
+        if load_module(tracker).Tracker.needs_modules:
+            what = f"row '{row}' of tracker '{tracker}', which needs hits in the planes of their modules"
+            expected = "rows of other trackers, since tiled hits are not"
+            raise ConfigError(describe("config key collisions.scaling.trackers", what, expected))
 
 
 def _check_set(config: Mapping, name: str) -> None:

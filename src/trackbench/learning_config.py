@@ -219,7 +219,11 @@ def _check_studies(config: Mapping) -> None:
             entry = _entry(config, name, f"subevents.{key}")
             _require(f"subevents.{key}", f"row '{name}' has no model", entry["model"] is not None, "rows with a model")
     for name in block["latency"]["trackers"]:
-        _entry(config, name, "subevents.latency.trackers")
+        where = "subevents.latency.trackers"
+        tracker = _entry(config, name, where)["tracker"] or name.partition("@")[0]
+        what = f"row '{name}' of tracker '{tracker}', which needs pyacts"
+        expected = "rows of other trackers, since it is not in the environment of these jobs"
+        _require(where, what, not load_module(tracker).Tracker.needs_acts, expected)
     if block["decomposition"]["tracker"] is not None:
         _entry(config, block["decomposition"]["tracker"], "subevents.decomposition.tracker")
         _choice("subevents.decomposition.set", block["decomposition"]["set"], block["sets"])

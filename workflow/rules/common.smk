@@ -229,7 +229,8 @@ def main_settings(wildcards):
 
 def environment(wildcards, params):
     """Conda environment of a rule that runs the tracker ``params.tracker``, seen from workflow/rules."""
-    return f"../../envs/{'acts' if params.tracker == 'ckf' else 'torch'}.yaml"
+    needs_acts = load_module(params.tracker).Tracker.needs_acts
+    return f"../../envs/{'acts' if needs_acts else 'torch'}.yaml"
 
 
 def all_trackers_digest(script, names):

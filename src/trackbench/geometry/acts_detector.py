@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from trackbench.errors import InputError, describe, missing_extra
+from trackbench.errors import InputError, MissingExtraError, describe, missing_extra
 from trackbench.geometry.detector import BARREL_VOLUMES, MODULES_PER_LAYER, N_MODULES, is_known_module
 from trackbench.geometry.modules import cell_pitch, disc_order
 
@@ -64,14 +64,25 @@ def load_acts(extra: str = "simulate", purpose: str = "the simulation"):
     """Import and return (acts, acts.examples).
 
     extra, purpose: what an error names
-    Raises MissingExtraError if pyacts is not installed.
+    Raises MissingExtraError if pyacts is not installed, or cannot be loaded here (such as with an older glibc).
     """
     try:
         import acts
         import acts.examples
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name != "acts":
+            raise _broken(error, purpose) from error
         raise missing_extra("acts", extra, purpose) from error
+    except ImportError as error:
+        raise _broken(error, purpose) from error
     return acts, acts.examples
+
+
+def _broken(error: ImportError, purpose: str) -> MissingExtraError:
+    """Error for a pyacts that is there but cannot be loaded, with the cause in one line."""
+    what = f"the package 'acts' is installed but cannot be loaded ({' '.join(str(error).split())})"
+    remedy = "see Installation in docs/ckf.md for the systems that it runs on"
+    return MissingExtraError(describe(purpose, what, "", remedy))
 
 
 @functools.cache

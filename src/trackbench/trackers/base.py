@@ -63,6 +63,8 @@ class TrackerBase(ABC):
     # True for a tracker that needs hits in the planes of the modules they name, as measured events have them; hits that
     # were turned or displaced (``trackbench.tiling``) are refused.
     needs_modules: typing.ClassVar[bool] = False
+    # True for a tracker that needs the package pyacts; workflows run it in an environment that has it.
+    needs_acts: typing.ClassVar[bool] = False
     # True for a tracker that wants the features of cells in ``Hits.features``; a property where settings or weights
     # decide. The command then reads the cells of an event where there are any; workflows have data.cells.
     needs_features: bool = False
