@@ -51,7 +51,7 @@ ALLOWED = {
     "config": {"errors", "trackers", "simulation.config", "learning_config", "collisions", "derived_sets"},
     "derived_sets": {"errors"},
     "ablations": {"errors", "settings", "trackers", "training.config", "learning_config"},
-    "collisions": {"errors", "simulation.config", "learning_config", "ablations"},
+    "collisions": {"errors", "simulation.config", "learning_config", "ablations", "trackers.base"},
     "post_processing": {"errors", "data", "trackers", "evaluation", "fitting"},
     "learning_config": {"errors", "trackers", "settings", "simulation.config", "training.config", "derived_sets"},
     "settings": {"errors"},
