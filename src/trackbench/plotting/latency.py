@@ -23,6 +23,7 @@ from trackbench.plotting.style import (
 TIMING_COLUMNS = ("tracker", "sample", "n_hits", "stage")
 LATENCY_COLUMNS = ("protocol", "tracker", "sample", "n_hits", "n_calls", "median_ms", "lo_ms", "hi_ms", "p95_ms")
 QUOTED_COLUMNS = ("tracker", "n_hits", "latency_ms")
+MIN_RANGE = 1.5  # largest over smallest number of hits, for an exponent
 CLOCKS = {"wall_s": "wall clock", "cpu_s": "CPU time"}
 
 
@@ -38,7 +39,8 @@ def latency_table(
     pileup: sample -> mean number of soft collisions, of the samples where it is known
     Returns ``LATENCY_COLUMNS`` plus ``exponent``: one row per tracker and sample with the median number
     of hits, the median, 16 %, 84 % and 95 % quantiles [ms], and the slope of log(median) against
-    log(n_hits) of the tracker (NaN below two sizes, or if the median does not rise with every size).
+    log(n_hits) of the tracker (NaN if sizes differ by less than a factor
+    ``MIN_RANGE``, or if the median does not rise with every size).
     With ``pileup`` also ``pileup`` (NaN where unknown) and ``events_per_s``: events over the sum of their seconds, one
     after the other. Raises ConfigError for a missing column or clock.
     """
@@ -66,7 +68,8 @@ def latency_table(
 def _exponent(table: pd.DataFrame) -> float:
     usable = table[(table["n_hits"] > 0) & (table["median_ms"] > 0)]
     rises = np.diff(usable.sort_values("n_hits")["median_ms"]) > 0
-    if usable["n_hits"].nunique() < 2 or not rises.all():  # no power law to speak of
+    # No power law to speak of, or sizes so close that noise would be one.
+    if usable["n_hits"].max() < MIN_RANGE * usable["n_hits"].min() or not len(rises) or not rises.all():
         return float("nan")
     return float(np.polyfit(np.log(usable["n_hits"]), np.log(usable["median_ms"]), 1)[0])
 
