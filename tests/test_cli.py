@@ -336,7 +336,9 @@ def test_a_file_that_cannot_be_written_leaves_none(refuse, fitter, events, tmp_p
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     message = refuse("reconstruct", "dbscan", events, "--out", tmp_path)
-    assert message.endswith("No space left on device.")
+    assert message.endswith(
+        "cannot be written (No space left on device); make room and run again: what is finished is kept."
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -817,7 +819,7 @@ def checkout_with_example(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "src/trackbench", root / "src/trackbench", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "tests").mkdir()
-    for name in ("toys.py", "toy_weights.py", "track_checks.py", "test_tracker_contract.py"):
+    for name in ("toys.py", "module_positions.py", "toy_weights.py", "track_checks.py", "test_tracker_contract.py"):
         shutil.copy(ROOT / "tests" / name, root / "tests")
     shutil.copy(ROOT / "pyproject.toml", root)
     text = example_block(ROOT / "docs/adding-a-tracker.md", "roads")
