@@ -24,13 +24,16 @@ def write_results(folder, dm=0.5, ms=1.5):
     markdown = f"Times: wall clock.\n\n{markdown_table(HEAD, rows)}\n\nNotes.\n\n{markdown_table(HEAD[:2], [])}\n"
     write_text(folder / "tables/summary.md", markdown)
     write_text(folder / "tables/summary.html", markdown_page("Summary", markdown))
-    table = "\n".join([latex_row(HEAD), r"\midrule", *map(latex_row, rows)])
+    table = "\n".join([latex_row(HEAD), r"\midrule", r"\multicolumn{4}{l}{main}\\", *map(latex_row, rows)])
+    table += "\n\\end{tabular}\n" + latex_row(["a", "b", "c", f"{dm}"])
     write_text(folder / "tables/summary.tex", table)
     metrics = pd.DataFrame(
         {"metric": ["dm", "latency_ms/p95"], "value": [dm, ms], "n_events": [4, 4], "source": "measured, 3 runs"}
     )
     write_text(folder / "tables/metrics.csv", metrics.to_csv(index=False))
     write_text(folder / "tracks/timing.csv", pd.DataFrame({"n_hits": [9], "wall_s": [ms], "cpu_s/fit": [ms]}).to_csv())
+    shares = pd.DataFrame({"n": [9], "share": [dm], "seconds": [ms], "lo": [ms], "hi": [ms]})
+    write_text(folder / "figures/latency.csv", shares.to_csv(index=False))
     (folder / "metrics").mkdir(exist_ok=True)
     pd.DataFrame({"dm": [True, dm > 0.4], "seconds": [ms, ms]}).to_parquet(folder / "metrics/particles.parquet")
     write_json(folder / "models/facts.json", {"loss": 2 * dm, "seconds": ms, "versions": {"torch": "2"}, "seeds": [1]})
@@ -56,7 +59,7 @@ def change(path, old, new):
 def test_times_and_memory_may_differ(pair):
     found = compare_results(*pair)
     assert found.is_equal, found.different
-    assert len(found.equal) == 8
+    assert len(found.equal) == 9
     assert sorted(found.left_out) == ["benchmarks/train/a.tsv", "figures/latency.png", "models/a.training/lock"]
     assert "No difference." in report(found, *pair)
 
@@ -73,6 +76,9 @@ def test_times_and_memory_may_differ(pair):
         ("tables/summary.md", "| 7 |", "| 8 |", "line 6"),
         ("tables/summary.html", "71.2", "71.3", "'71.2' and '71.3'"),
         ("tables/summary.tex", "71.2", "71.3", "' 71.2 ' and ' 71.3 '"),
+        ("tables/summary.tex", "0.5", "0.6", "' 0.5"),
+        ("tables/summary.tex", "{main}", "{scan}", "line 3"),
+        ("figures/latency.csv", "0.5,", "0.6,", "column share"),
         ("models/facts.json", "1.0", "1.1", "loss: 1.0 and 1.1"),
         ("models/facts.json", '"2"', '"3"', "versions.torch: '2' and '3'"),
         ("models/weights.pt", "0.5", "0.4", "byte 10"),

@@ -31,6 +31,7 @@ LEFT_OUT = (
 _MEASURED = {"wall", "cpu", "seconds", "latency", "ms", "s", "mb", "memory", "time", "cost", "exponent"}
 _MEASURED_HEAD = re.compile(r"\[(ms|s|MB|GB)\]|\b([Tt]ime|CPU|[Ll]atency|[Mm]emory)\b")
 _NAMES = ("metric", "quantity")  # columns that name what is in the other ones of the row
+_OF_THE_COLUMN_BEFORE = ("lo", "hi", "share")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|nan|inf)")
 
 Rows = list[list[str]]
@@ -194,9 +195,17 @@ def _masked(names: list[str], row: list[str]) -> list[str]:
     """The cells of a row; "" for those of a time or memory."""
     hidden = any(name in _NAMES and is_measured(cell) for name, cell in zip(names, row, strict=True))
     return [
-        "" if is_measured(name) or (hidden and _NUMBER.fullmatch(cell)) else cell
-        for name, cell in zip(names, row, strict=True)
+        "" if measured or (hidden and _NUMBER.fullmatch(cell)) else cell
+        for measured, cell in zip(_measured_columns(names), row, strict=True)
     ]
+
+
+def _measured_columns(names: list[str]) -> list[bool]:
+    """Whether each column holds a time or memory, or is the interval or the share of the column before it."""
+    found: list[bool] = []
+    for name in names:
+        found.append(found[-1] if found and name in _OF_THE_COLUMN_BEFORE else is_measured(name))
+    return found
 
 
 def _text_differs(tables_of: Callable[[str], Rows]) -> Callable[[Path, Path], str]:
@@ -218,15 +227,16 @@ def _short(text: str | None) -> str:
 
 
 def _without_times(lines: Rows) -> Rows:
-    """Empty the cells below the head of a column of times or memory; a head follows a line that is no table."""
-    result, hidden, width = [], [], 0
+    """Empty the cells below the head of a column of times or memory. [""] ends a table: the next has its own head."""
+    result, hidden = [], []
     for cells in lines:
-        if len(cells) != width:
-            width = len(cells)
-            hidden = [bool(_MEASURED_HEAD.search(cell)) and width > 1 for cell in cells]
-            result.append(cells)
-        else:
-            result.append(["" if hide else cell for hide, cell in zip(hidden, cells, strict=True)])
+        if cells == [""]:
+            hidden = []
+        if len(cells) > 1 and len(cells) != len(hidden):
+            hidden = [bool(_MEASURED_HEAD.search(cell)) for cell in cells]
+        elif len(cells) > 1:
+            cells = ["" if hide else cell for hide, cell in zip(hidden, cells, strict=True)]
+        result.append(cells)
     return result
 
 
@@ -235,8 +245,8 @@ def _markdown_lines(text: str) -> Rows:
 
 
 def _latex_lines(text: str) -> Rows:
-    rules = ("\\toprule", "\\midrule", "\\hline")  # they stand between the head of a table and its rows
-    return [re.split(r"(?<!\\)&", line) for line in text.splitlines() if not line.lstrip().startswith(rules)]
+    lines = text.replace("\\end{tabular}", "\n\n\\end{tabular}").splitlines()
+    return [re.split(r"(?<!\\)&", line) for line in lines]
 
 
 class _TableReader(html.parser.HTMLParser):

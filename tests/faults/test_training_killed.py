@@ -57,7 +57,11 @@ def assert_nothing_half_written(folder):
 
 def moments(whole, number, seed):
     """Line numbers of an uninterrupted training, one in each of ``number`` equal parts, drawn by a seed."""
-    edges = np.linspace(1, int(beside(whole, "lines").read_text()), number + 1)
+    return spread(int(beside(whole, "lines").read_text()), number, seed)
+
+
+def spread(lines, number, seed):
+    edges = np.linspace(1, lines, number + 1)
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:]).tolist()
 
 
@@ -76,6 +80,36 @@ def test_killed_at_random_moments(index, whole, tmp_path, processes, injected, a
                 path.unlink()
             assert_finished(folder, whole)
     assert killed_after_saving >= MOMENTS // 2
+
+
+def test_killed_while_files_are_written(index, whole, tmp_path, processes, injected, all_moments):
+    """At any line of the writing of states, weights, history and facts."""
+    options = {"index": str(index), "traced": ["trackbench/files.py"]}
+    (tmp_path / "all").mkdir()
+    assert processes.run("train", tmp_path / "all", **options) == 0
+    lines = int(beside(tmp_path / "all", "lines").read_text())
+    for moment in range(1, lines) if all_moments else spread(lines, 4, seed=5):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        with injected("kill -9 of a training that writes"):
+            assert processes.run("train", folder, kill_at=moment, **options) == -signal.SIGKILL
+            assert_nothing_half_written(folder)
+            assert processes.run("train", folder, index=str(index)) == 0, beside(folder, "stderr").read_text()
+            for path in folder.glob(".tmp-*"):
+                path.unlink()
+            assert_finished(folder, whole)
+
+
+@pytest.mark.parametrize("number", [1, 4, 9])  # of 8 states; the ninth file is that of the weights
+def test_killed_when_half_a_file_is_written(index, whole, tmp_path, processes, injected, number):
+    with injected("kill -9 of a training that writes"):
+        assert processes.run("train", tmp_path, index=str(index), kill_write=number) == -signal.SIGKILL
+        assert list(tmp_path.rglob(".tmp-*"))
+        assert_nothing_half_written(tmp_path)
+        assert processes.run("train", tmp_path, index=str(index)) == 0, beside(tmp_path, "stderr").read_text()
+        for path in tmp_path.glob(".tmp-*"):
+            path.unlink()
+        assert_finished(tmp_path, whole)
 
 
 def test_killed_again_and_again(index, whole, tmp_path, processes, injected):

@@ -96,10 +96,11 @@ def reconstruct(folder, index):
 ACTIONS = {"train": train, "prepare": prepare, "reconstruct": reconstruct}
 
 
-def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
+def act(action, folder, kill_at=None, signal_at=None, traced=TRACED, kill_write=None, limit=None, **options):
     """Do an action inside a job, in this process.
 
-    kill_at, signal_at: line of ``TRACED`` at which the process kills itself, or asks itself to stop
+    kill_at, signal_at: line of ``traced`` at which the process kills itself, or asks itself to stop
+    kill_write: number of the file (state or weights) of which half is written when the process kills itself
     limit: bytes that a file may have
     """
     from trackbench.jobs import job
@@ -108,6 +109,8 @@ def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
     sys.stderr = beside(folder, "stderr").open("w", encoding="utf-8")
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if kill_write:
+        _kill_while_writing(kill_write)
     count = [0]
 
     def line(frame, event, _):
@@ -120,12 +123,24 @@ def act(action, folder, kill_at=None, signal_at=None, limit=None, **options):
         return line
 
     with job(folder / "job.log"):
-        sys.settrace(lambda frame, *_: line if any(part in frame.f_code.co_filename for part in TRACED) else None)
+        sys.settrace(lambda frame, *_: line if any(part in frame.f_code.co_filename for part in traced) else None)
         try:
             ACTIONS[action](folder, **options)
         finally:
             sys.settrace(None)
     beside(folder, "lines").write_text(str(count[0]))
+
+
+def _kill_while_writing(number):
+    writes, plain = [], Path.write_bytes
+
+    def half(self, content):
+        writes.append(self)
+        plain(self, bytes(content)[: len(content) // (2 if len(writes) == number else 1)])
+        if len(writes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.write_bytes = half
 
 
 def serve():
