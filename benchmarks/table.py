@@ -56,7 +56,7 @@ def helix_rows():
     times = [event["cpu_s"]["median"] for event in record["events"]]
     cost = f"{min(times):.1f} to {max(times):.1f} CPU s"
     ratio = spread(record["comparison_on_first_event"]["numpy_over_compiled"])
-    yield f"`helix_hash` on {len(times)} full events", "the same scan in NumPy", f"{ratio}; {cost}"
+    yield f"`helix_hash` on {len(times)} whole events", "the same scan in NumPy", f"{ratio}; {cost}"
 
 
 def finder_rows():
@@ -66,7 +66,7 @@ def finder_rows():
     ratio = sorted(b / a for a, b in zip(ours, other, strict=True))
     faster = spread({"min": ratio[0], "median": ratio[len(ratio) // 2], "max": ratio[-1]})
     cost = f"{min(ours):.1f} to {max(ours):.1f} CPU s"
-    yield f"`helix_finder` on {len(ours)} full events, {sample['sample']}", "`helix_hash`", f"{faster}; {cost}"
+    yield f"`helix_finder` on {len(ours)} whole events, {sample['sample']}", "`helix_hash`", f"{faster}; {cost}"
 
 
 def ckf_rows():
@@ -75,7 +75,11 @@ def ckf_rows():
     ratio = sample["ckf_over_helix_finder"]
     faster = spread({"min": 1 / ratio["max"], "median": 1 / ratio["median"], "max": 1 / ratio["min"]}, digits=2)
     cost = "{min:.1f} to {max:.1f} CPU s".format(**sample["rows"]["ckf"]["cpu_s"])
-    yield f"`ckf` on {sample['events']} full events, {sample['sample']}", "`helix_finder`", f"{faster}; {cost}"
+    yield (
+        f"`ckf` on {sample['events']} whole events, pixel hits, {sample['sample']}",
+        "`helix_finder`",
+        f"{faster}; {cost}",
+    )
 
 
 def simulation_rows():
