@@ -52,7 +52,7 @@ def injected(request):
 @pytest.fixture(scope="session")
 def all_moments(request):
     """Whether to inject faults at many more moments than there is time for in CI."""
-    return request.config.getoption("--all-faults")
+    return request.config.getoption("--all-faults", default=False)
 
 
 @pytest.fixture(scope="session")
