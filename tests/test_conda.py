@@ -16,7 +16,7 @@ import pytest
 from conda import home, names
 
 from trackbench.digest import reached_files
-from trackbench.trackers.base import tracker_names
+from trackbench.trackers.base import load_module, tracker_names
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = names.environments()
@@ -118,7 +118,7 @@ def test_a_package_left_out_of_an_environment_is_noticed(tmp_path):
 def test_rules_choose_the_environment_by_the_tracker_they_run():
     text = (ROOT / "workflow/rules/common.smk").read_text(encoding="utf-8")
     found = re.search(r"^def environment\(.*?(?=^def )", text, re.MULTILINE | re.DOTALL)
-    namespace = {}
+    namespace = {"load_module": load_module}
     exec(found[0], namespace)
     for tracker in tracker_names():
         chosen = namespace["environment"](None, SimpleNamespace(tracker=tracker))
