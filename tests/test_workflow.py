@@ -164,7 +164,7 @@ def test_tables_and_figures_of_low_pile_up(smoke):
     assert (manifest["pileup"], manifest["hard_process"], manifest["sigma_z"]) == (2.0, "ttbar", 5.5)
     table = pd.read_csv(results / "tables/metrics_pileup-2.csv")
     measured = table[table["source"].str.startswith("measured")]
-    assert set(measured["tracker"]) == {"dbscan", "helix_finder", "heptv2 (smoke test)", "hept (smoke test)"}
+    assert set(measured["tracker"]) == {"dbscan", "helix_finder", "ckf", "heptv2 (smoke test)", "hept (smoke test)"}
     assert (table["source"].str.startswith("quoted")).any()
     tuned = json.loads((results / "tuned/pileup-2/dbscan.json").read_text())
     assert tuned["metric"] == "dm" and set(tuned["events"]) == set(index.loc[index["split"] == "val", "event_id"])
@@ -220,7 +220,7 @@ def test_figures_of_scaling_and_of_dm_against_time(smoke):
     assert set(table["protocol"]) == {"tiled", "pile-up", "quoted"}
     points = pd.read_csv(results / "figures/dm_latency_pileup-2.csv")
     assert set(points.loc[~points["quoted"], "row"]) == {
-        *("dbscan", "helix_finder", "hept (smoke test)", "heptv2 (smoke test)"),
+        *("dbscan", "helix_finder", "ckf", "hept (smoke test)", "heptv2 (smoke test)"),
     }
     report = (results / "report.html").read_text(encoding="utf-8")
     assert "scaling_pileup-2.png" in report and "dm_latency_pileup-2.png" in report
