@@ -113,12 +113,12 @@ def _draw_histograms(ax: Axes, table: pd.DataFrame, name: str) -> None:
     trackers = list(dict.fromkeys(table["tracker"]))
     top = 1.0
     if name == CHI2:
-        ax.plot([0, 1], [1, 1], color="black", linestyle="--", linewidth=1.2)
+        ax.plot([0, 1], [1, 1], color="0.55", linestyle="--", linewidth=1.2)
         ax.set(xlabel=r"$P(\chi^2)$", ylabel="density", xlim=(0, 1), xticks=np.arange(1, 6) / 5)
     else:
         x = np.linspace(-5, 5, 201)
         gauss = np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
-        ax.plot(x, gauss, color="black", linestyle="--", linewidth=1.2)
+        ax.plot(x, gauss, color="0.55", linestyle="--", linewidth=1.2)
         ax.set(xlabel=f"pull of {_SYMBOLS[name]}", ylabel="density", xlim=(-5, 5))
         top = gauss.max()
     for tracker in trackers:
