@@ -18,6 +18,7 @@ if not workflow.configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/rows.smk"
 include: "workflow/rules/scaling_rows.smk"
+include: "workflow/rules/manifests.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -45,6 +46,7 @@ include: "workflow/rules/studies.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/collisions.smk"
 include: "workflow/rules/scaling.smk"
+include: "workflow/rules/provenance.smk"
 
 
 rule all:

@@ -80,7 +80,6 @@ def test_times_and_memory_may_differ(pair):
         ("tables/summary.tex", "{main}", "{scan}", "line 3"),
         ("figures/latency.csv", "0.5,", "0.6,", "column share"),
         ("models/facts.json", "1.0", "1.1", "loss: 1.0 and 1.1"),
-        ("models/facts.json", '"2"', '"3"', "versions.torch: '2' and '3'"),
         ("models/weights.pt", "0.5", "0.4", "byte 10"),
     ],
 )
@@ -90,6 +89,25 @@ def test_one_changed_number_is_found(pair, name, old, new, words):
     assert list(found.different) == [name] and not found.missing
     assert words in found.different[name]
     assert f"- {name}: " in report(found, *pair)
+
+
+def test_what_results_were_made_with_is_told_apart(pair):
+    """Another machine with other versions and the same numbers: equal, and the difference is said."""
+    words = {name: "dbscan" for name in NAMES} | {"tables/metrics.csv": "3 runs"}
+    for folder, cpu in zip(pair, ("Chip A", "Chip A2 (R) @ 3 GHz"), strict=True):
+        content = json.loads((folder / "models/facts.json").read_text())
+        content |= {"machine": {"cpu": cpu}, "threads": 1, "versions": {"torch": f"of {cpu}"}}
+        write_json(folder / "models/facts.json", content)
+        for name, word in words.items():
+            change(folder / name, word, f"timed on {cpu}, {word}")
+        write_text(folder / "tables/provenance.csv", cpu)
+    found = compare_results(*pair)
+    assert found.is_equal, found.different
+    said = "machine.cpu: 'Chip A' and 'Chip A2 (R) @ 3 GHz'"
+    assert found.made_with == {"models/facts.json": said}
+    assert f"1 of the files were made with something else:\n\n- models/facts.json: {said}" in report(found, *pair)
+    change(pair[1] / "tables/summary.md", "71.2", "71.3")
+    assert list(compare_results(*pair).different) == ["tables/summary.md"]
 
 
 def test_parquet_is_compared_number_by_number(pair):

@@ -33,6 +33,11 @@ def versions() -> dict[str, str]:
     return found | {distribution: metadata.version(distribution) for distribution in loaded.values()}
 
 
+def surroundings(threads: int) -> dict:
+    """What the bits of a result may depend on beside its inputs: threads (of the job), machine and versions."""
+    return {"threads": threads, "machine": machine_facts(), "versions": versions()}
+
+
 def usable_cpus() -> int:
     """CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,20 +3,22 @@
 Files of equal bytes are equal. Others are read, times and memory are left out, and the rest must be the same, number by
 number. Left out as a whole are benchmarks of Snakemake, the report, figures as pictures (their numbers are in the csv
 beside each) and saved states of trainings.
+
+What the results were made with (versions, threads, processor) is not a result: differences there are told apart, so
+that the results of two machines can be compared.
 """
 
 import csv
-import html.parser
 import io
 import json
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
 
 from trackbench.errors import InputError, describe
+from trackbench.result_rows import html_lines, is_measured, latex_lines, lines_differ, markdown_lines, rows_differ
 
 LEFT_OUT = (
     "benchmarks/*",
@@ -26,15 +28,9 @@ LEFT_OUT = (
     "figures/*.png",
     "figures/*.pdf",
     "figures/*.html",
+    "tables/provenance.*",
 )
-# Parts of the name of a column, a key or a metric of times and memory: peak_memory_mb, latency_ms/p95, wall_lo.
-_MEASURED = {"wall", "cpu", "seconds", "latency", "ms", "s", "mb", "memory", "time", "cost", "exponent"}
-_MEASURED_HEAD = re.compile(r"\[(ms|s|MB|GB)\]|\b([Tt]ime|CPU|[Ll]atency|[Mm]emory)\b")
-_NAMES = ("metric", "quantity")  # columns that name what is in the other ones of the row
-_OF_THE_COLUMN_BEFORE = ("lo", "hi", "share")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|nan|inf)")
-
-Rows = list[list[str]]
+SURROUNDINGS = ("machine", "versions", "threads", "device_name")  # keys at the top of a manifest
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,7 @@ class Comparison:
     """equal, different, missing, left_out: paths below the folders; missing are in one folder only.
 
     different: path -> the first difference; order: files that were written at another place in the sequence
+    made_with: path -> the first difference of versions, threads or processor
     """
 
     equal: list[str] = field(default_factory=list)
@@ -49,10 +46,11 @@ class Comparison:
     missing: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     order: int = 0
+    made_with: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_equal(self) -> bool:
-        """Whether both folders have the same files, equal but for times and memory."""
+        """Whether both folders have the same files, equal but for times, memory and what they were made with."""
         return not self.different and not self.missing
 
 
@@ -65,32 +63,38 @@ def compare_results(first: str | Path, second: str | Path) -> Comparison:
     found = [{path.relative_to(folder).as_posix() for path in _files(folder)} for folder in folders]
     names = sorted(found[0] | found[1])
     result = Comparison(left_out=[name for name in names if _is_left_out(name)])
+    same = _processors(*folders)
     for name in names:
         if _is_left_out(name):
             continue
         if name not in found[0] or name not in found[1]:
             result.missing[name] = f"only in {folders[name in found[1]]}"
-        elif difference := first_difference(folders[0] / name, folders[1] / name):
+            continue
+        if difference := first_difference(folders[0] / name, folders[1] / name, same):
             result.different[name] = difference
         else:
             result.equal.append(name)
+        if difference := _made_with(folders[0] / name, folders[1] / name):
+            result.made_with[name] = difference
     if not (result.equal or result.different or result.missing):
         raise InputError(describe(first, "no files to compare", "a folder such as results/smoke"))
     orders = [_order(folder, result.equal) for folder in folders]
     changed = sum(one != other for one, other in zip(*orders, strict=True))
-    return Comparison(result.equal, result.different, result.missing, result.left_out, changed)
+    return replace(result, order=changed)
 
 
-def first_difference(first: Path, second: Path) -> str:
-    """Say where two files of one name differ first besides times and memory; "" if nowhere.
+def first_difference(first: Path, second: Path, same: Mapping[str, str] | None = None) -> str:
+    """Say where two files of one name differ first besides times, memory and surroundings; "" if nowhere.
 
+    same: words that stand for others in texts, such as names of processors
     Raises InputError for a table that cannot be read.
     """
     if first.read_bytes() == second.read_bytes():
         return ""
-    compare = _COMPARE.get(first.suffix, _bytes_differ)
     try:
-        return compare(first, second)
+        if first.suffix in _OF_TEXTS:
+            return _OF_TEXTS[first.suffix](*(_text(path, same or {}) for path in (first, second)))
+        return (_parquet_differs if first.suffix == ".parquet" else _bytes_differ)(first, second)
     except (OSError, ValueError, KeyError) as error:
         what = f"one of these cannot be read ({' '.join(str(error).split())[:200]})"
         raise InputError(describe(f"{first} and {second}", what, "complete files")) from error
@@ -108,12 +112,10 @@ def report(comparison: Comparison, first: str | Path, second: str | Path) -> str
     notes = f"\nNot compared: times and memory, and {len(comparison.left_out)} files ({', '.join(LEFT_OUT)}).\n"
     notes += f"{comparison.order} of the equal files were written at another place in the sequence of files.\n"
     found = [f"- {name}: {what}\n" for name, what in {**comparison.different, **comparison.missing}.items()]
-    return "\n".join([head, *lines, notes, "".join(found) or "No difference.\n"])
-
-
-def is_measured(name: str) -> bool:
-    """Whether a column, key or metric of this name holds a time or memory."""
-    return not _MEASURED.isdisjoint(re.split(r"[_/: ]", name))
+    other = [f"- {name}: {what}\n" for name, what in comparison.made_with.items()]
+    if other:
+        other.insert(0, f"{len(other)} of the files were made with something else:\n\n")
+    return "\n".join([head, *lines, notes, "".join(found) or "No difference.\n", "".join(other)])
 
 
 def _files(folder: Path) -> list[Path]:
@@ -139,24 +141,63 @@ def _bytes_differ(first: Path, second: Path) -> str:
     return f"byte {next(k for k, (one, other) in enumerate(pairs) if one != other)}"
 
 
-def _json_differs(first: Path, second: Path) -> str:
-    one, other = (dict(_flat(json.loads(path.read_text(encoding="utf-8")))) for path in (first, second))
-    for key in sorted({*one, *other}):
-        values = [repr(values[key]) if key in values else "nothing" for values in (one, other)]
+def _text(path: Path, same: Mapping[str, str]) -> str:
+    text = path.read_text(encoding="utf-8")
+    for word, other in same.items():
+        text = text.replace(word, other)
+    return text
+
+
+def _processors(*folders: Path) -> dict[str, str]:
+    """Processors named in the manifests -> one word for all, so that texts that name them can be equal."""
+    found = [
+        {str(_manifest(path).get("machine", {}).get("cpu")) for path in _files(folder) if path.suffix == ".json"}
+        for folder in folders
+    ]
+    named = set().union(*found) - {"None", "", "unknown"}
+    return {} if found[0] == found[1] else dict.fromkeys(sorted(named, key=len, reverse=True), "PROCESSOR")
+
+
+def _manifest(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}  # told where it is compared
+    return content if isinstance(content, dict) else {}
+
+
+def _made_with(first: Path, second: Path) -> str:
+    if first.suffix != ".json":
+        return ""
+    found = [{key: _manifest(path).get(key) for key in SURROUNDINGS} for path in (first, second)]
+    return _values_differ(*(dict(_flat(values, keep=True)) for values in found))
+
+
+def _json_differs(first: str, second: str) -> str:
+    return _values_differ(*(dict(_flat(_without(json.loads(text), SURROUNDINGS))) for text in (first, second)))
+
+
+def _without(value: object, keys: Iterable[str]) -> object:
+    return {key: item for key, item in value.items() if key not in keys} if isinstance(value, dict) else value
+
+
+def _values_differ(first: dict[str, object], second: dict[str, object]) -> str:
+    for key in sorted({*first, *second}):
+        values = [repr(values[key]) if key in values else "nothing" for values in (first, second)]
         if values[0] != values[1]:
             return f"{key}: {values[0]} and {values[1]}"
     return ""
 
 
-def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Leaves of nested plain values by their path, without those of a time or memory."""
+def _flat(value: object, prefix: str = "", keep: bool = False) -> Iterator[tuple[str, object]]:
+    """Leaves of nested plain values by their path; keep: also those of a time or memory."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if isinstance(item, dict | list) or not is_measured(key):
-                yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+            if keep or isinstance(item, dict | list) or not is_measured(key):
+                yield from _flat(item, f"{prefix}.{key}" if prefix else key, keep)
     elif isinstance(value, list):
         for k, item in enumerate(value):
-            yield from _flat(item, f"{prefix}[{k}]")
+            yield from _flat(item, f"{prefix}[{k}]", keep)
     else:
         yield prefix, value
 
@@ -167,128 +208,19 @@ def _parquet_differs(first: Path, second: Path) -> str:
     tables = [parquet.read_table(path, use_threads=False) for path in (first, second)]
     rows = [[table.schema.names, *map(list, zip(*table.to_pydict().values(), strict=True))] for table in tables]
     same_metadata = tables[0].schema.metadata == tables[1].schema.metadata
-    return _rows_differ(*[[[str(cell) for cell in row] for row in table] for table in rows]) or (
+    return rows_differ(*[[[str(cell) for cell in row] for row in table] for table in rows]) or (
         "" if same_metadata else "metadata of the file"
     )
 
 
-def _csv_differs(first: Path, second: Path) -> str:
-    texts = [path.read_text(encoding="utf-8") for path in (first, second)]
-    return _rows_differ(*[list(csv.reader(io.StringIO(text, newline=""))) for text in texts])
+def _csv_differs(first: str, second: str) -> str:
+    return rows_differ(*[list(csv.reader(io.StringIO(text, newline=""))) for text in (first, second)])
 
 
-def _rows_differ(first: Rows, second: Rows) -> str:
-    """Compare two tables, the first row being the names of the columns, without times and memory."""
-    if first[:1] != second[:1]:
-        return f"columns {', '.join(*first[:1])} and {', '.join(*second[:1])}"
-    if len(first) != len(second):
-        return f"{len(first) - 1} and {len(second) - 1} rows"
-    names = first[0] if first else []
-    for k, (one, other) in enumerate(zip(first[1:], second[1:], strict=True), 1):
-        for name, mine, theirs in zip(names, _masked(names, one), _masked(names, other), strict=True):
-            if mine != theirs:
-                return f"row {k}, column {name}: {mine} and {theirs}"
-    return ""
-
-
-def _masked(names: list[str], row: list[str]) -> list[str]:
-    """The cells of a row; "" for those of a time or memory."""
-    hidden = any(name in _NAMES and is_measured(cell) for name, cell in zip(names, row, strict=True))
-    return [
-        "" if measured or (hidden and _NUMBER.fullmatch(cell)) else cell
-        for measured, cell in zip(_measured_columns(names), row, strict=True)
-    ]
-
-
-def _measured_columns(names: list[str]) -> list[bool]:
-    """Whether each column holds a time or memory, or is the interval or the share of the column before it."""
-    found: list[bool] = []
-    for name in names:
-        found.append(found[-1] if found and name in _OF_THE_COLUMN_BEFORE else is_measured(name))
-    return found
-
-
-def _text_differs(tables_of: Callable[[str], Rows]) -> Callable[[Path, Path], str]:
-    """Return a comparison of texts with tables. tables_of: text -> its lines, those of tables as several cells."""
-
-    def compare(first: Path, second: Path) -> str:
-        one, other = (_without_times(tables_of(path.read_text(encoding="utf-8"))) for path in (first, second))
-        for k, (mine, theirs) in enumerate(zip_longest(one, other), 1):
-            if mine != theirs:
-                pair = next(pair for pair in zip_longest(mine or [], theirs or []) if pair[0] != pair[1])
-                return f"line {k}: {_short(pair[0])} and {_short(pair[1])}"
-        return ""
-
-    return compare
-
-
-def _short(text: str | None) -> str:
-    return "nothing" if text is None else repr(text if len(text) <= 80 else text[:80] + "...")
-
-
-def _without_times(lines: Rows) -> Rows:
-    """Empty the cells below the head of a column of times or memory. [""] ends a table: the next has its own head."""
-    result, hidden = [], []
-    for cells in lines:
-        if cells == [""]:
-            hidden = []
-        if len(cells) > 1 and len(cells) != len(hidden):
-            hidden = [bool(_MEASURED_HEAD.search(cell)) for cell in cells]
-        elif len(cells) > 1:
-            cells = ["" if hide else cell for hide, cell in zip(hidden, cells, strict=True)]
-        result.append(cells)
-    return result
-
-
-def _markdown_lines(text: str) -> Rows:
-    return [re.split(r"(?<!\\)\|", line)[1:-1] if line.startswith("|") else [line] for line in text.splitlines()]
-
-
-def _latex_lines(text: str) -> Rows:
-    lines = text.replace("\\end{tabular}", "\n\n\\end{tabular}").splitlines()
-    return [re.split(r"(?<!\\)&", line) for line in lines]
-
-
-class _TableReader(html.parser.HTMLParser):
-    """Collect the cells of each row, and each text outside of tables."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: Rows = []
-        self._row: list[str] | None = None
-
-    def handle_starttag(self, tag: str, attrs: list) -> None:
-        if tag == "table":
-            self.lines.append([""])  # ends the table before
-        if tag == "tr":
-            self._row = []
-            self.lines.append(self._row)
-        if tag in ("td", "th") and self._row is not None:
-            self._row.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "tr":
-            self._row = None
-
-    def handle_data(self, data: str) -> None:
-        if self._row:
-            self._row[-1] += data.strip()
-        elif data.strip():
-            self.lines.append([data])
-
-
-def _html_lines(text: str) -> Rows:
-    reader = _TableReader()
-    reader.feed(text)
-    reader.close()
-    return reader.lines
-
-
-_COMPARE = {
+_OF_TEXTS = {
     ".json": _json_differs,
     ".csv": _csv_differs,
-    ".parquet": _parquet_differs,
-    ".md": _text_differs(_markdown_lines),
-    ".tex": _text_differs(_latex_lines),
-    ".html": _text_differs(_html_lines),
+    ".md": lambda *texts: lines_differ(*map(markdown_lines, texts)),
+    ".tex": lambda *texts: lines_differ(*map(latex_lines, texts)),
+    ".html": lambda *texts: lines_differ(*map(html_lines, texts)),
 }
