@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from trackbench.workflow_end import _name_and_parent, is_left_alone, starters
+from trackbench.workflow_end import (
+    _name_and_parent,
+    _started,
+    announce_workflow,
+    announced_workflow,
+    is_left_alone,
+    starters,
+    workflow_is_over,
+)
 
 
 @pytest.fixture
@@ -119,6 +127,45 @@ def test_a_job_ends_when_the_program_that_started_it_is_killed(tmp_path, shell):
     log = (tmp_path / "job.log").read_text()
     assert "the workflow that started this job is gone" in log and "stopped by SIGTERM" in log
     assert not (tmp_path / "out.csv").exists() and not list(tmp_path.glob(".tmp-*"))
+
+
+# A workflow that is killed while its job is still starting: the job then has another parent when it looks first.
+LATE = """
+import os, signal, subprocess, sys
+from trackbench.workflow_end import announce_workflow
+announce_workflow()
+job = "import sys, time; time.sleep(1.5)\\n" + open("waiting.py").read()
+subprocess.Popen([sys.executable, "-c", job])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not starters(), reason="no /proc on this system")
+def test_a_job_ends_when_its_workflow_was_killed_before_it_looked(tmp_path):
+    (tmp_path / "waiting.py").write_text(WAITING)
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL  # its output ended with the job
+    log = (tmp_path / "job.log").read_text()
+    assert "the workflow that started this job is gone" in log and "stopped by SIGTERM" in log
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.skipif(not starters(), reason="no /proc on this system")
+def test_a_workflow_inside_another_keeps_the_name_of_the_outer_one(monkeypatch):
+    monkeypatch.setenv("TRACKBENCH_WORKFLOW", "")
+    announce_workflow()
+    mine = announced_workflow()
+    assert mine.split()[0] == str(os.getpid()) and not workflow_is_over(mine)
+    code = "from trackbench.workflow_end import *; announce_workflow(); print(announced_workflow())"
+    inner = [sys.executable, "-c", code]
+    assert subprocess.run(inner, capture_output=True, text=True, check=True).stdout.strip() == mine
+    with subprocess.Popen(["sleep", "60"]) as other:  # not one that this was started by
+        monkeypatch.setenv("TRACKBENCH_WORKFLOW", f"{other.pid} {_started(other.pid)}")
+        announce_workflow()
+        assert announced_workflow() == mine
+        other.kill()
+    assert not workflow_is_over("") and workflow_is_over(f"{os.getpid()} 1")
 
 
 @pytest.mark.skipif(not starters(), reason="no /proc on this system")

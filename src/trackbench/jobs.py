@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,16 +14,20 @@ from types import TracebackType
 
 from trackbench.errors import TrackbenchError, describe
 from trackbench.files import DISK_FULL, MAKE_ROOM
-from trackbench.workflow_end import is_left_alone, starters
+from trackbench.workflow_end import announced_workflow, is_left_alone, starters, workflow_is_over
 
 logger = logging.getLogger("trackbench")
 
 WATCH_EVERY_S = 1.0  # how long a job may go on alone after its workflow was killed
+ASK_AGAIN_S = 30.0  # for one that has not ended by then: its exception was lost, as in a destructor
 
 # Read by the libraries when they are loaded, which is after the job has started.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # Faults of the machine, not of trackbench.
 _MACHINE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+_KERNEL_CACHE = ("numba", "core", "caching.py")  # where numba fails on damaged files, or without a folder to write in
+# How torch says, in a RuntimeError, that there is no memory.
+_NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "std::bad_alloc")
 
 
 @contextmanager
@@ -32,8 +37,8 @@ def job(log: str | Path, threads: int = 1) -> Iterator[None]:
     log: file that gets every log line; the same lines go to standard error
     threads: threads the body may use; BLAS and OpenMP pools are limited to it
     A TrackbenchError becomes one line in the log and exit code 2, and so do SIGTERM, the end of the workflow that
-    started the job, a full disk and other faults of the machine. Other exceptions are defects: their traceback is
-    logged and they propagate.
+    started the job, a full disk, too little memory and other faults of the machine. Other exceptions are defects:
+    their traceback is logged and they propagate.
     """
     with ExitStack() as stack:
         stack.push(_report)
@@ -62,14 +67,29 @@ def _start_log(log: Path) -> None:
 
 def _report(kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
     """Log how the body ended; what is raised or not handled here propagates."""
-    if isinstance(error, OSError) and error.errno in (*DISK_FULL, *_MACHINE):
-        remedy = MAKE_ROOM if error.errno in DISK_FULL else "run again when that is mended"
-        error = TrackbenchError(describe(error.filename or "this job", os.strerror(error.errno), "", remedy))
+    if isinstance(error, Exception):
+        error = _fault_of_the_machine(error) or error
     if isinstance(error, TrackbenchError):
         logger.error("error: %s", error)
         sys.exit(2)
     if isinstance(error, Exception):
         logger.error("this is a defect of trackbench, please report it", exc_info=(kind, error, trace))
+
+
+def _fault_of_the_machine(error: Exception) -> TrackbenchError | None:
+    """Return the error to show for a full disk, too little memory and the like; None for all others."""
+    if isinstance(error, OSError) and error.errno in (*DISK_FULL, *_MACHINE):
+        remedy = MAKE_ROOM if error.errno in DISK_FULL else "run again when that is mended"
+        return TrackbenchError(describe(error.filename or "this job", os.strerror(error.errno), "", remedy))
+    text = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(how in text for how in _NO_MEMORY)):
+        remedy = "run again with more memory for each job, or fewer jobs at a time"
+        return TrackbenchError(describe("this job", f"out of memory ({text})", "", remedy))
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if frames and Path(frames[-1][0].f_code.co_filename).parts[-3:] == _KERNEL_CACHE:
+        remedy = "set NUMBA_CACHE_DIR to an empty folder that can be written and run again"
+        return TrackbenchError(describe("compiled kernels", f"cannot be kept or read ({text})", "", remedy))
+    return None
 
 
 @contextmanager
@@ -89,14 +109,16 @@ def _stopped_by_sigterm() -> Iterator[None]:
 @contextmanager
 def _not_without_workflow() -> Iterator[None]:
     """Send this process SIGTERM when the program that started it was killed: a new run would write the same files."""
-    chain, over = starters(), threading.Event()
+    chain, announced, over = starters(), announced_workflow(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(WATCH_EVERY_S):
-            if is_left_alone(chain):
+        pause = 0.0
+        while not over.wait(pause):
+            pause = WATCH_EVERY_S
+            if is_left_alone(chain) or workflow_is_over(announced):
                 logger.error("the workflow that started this job is gone")
                 os.kill(os.getpid(), signal.SIGTERM)
-                return
+                pause = ASK_AGAIN_S
 
     threading.Thread(target=watch, daemon=True).start()
     try:
