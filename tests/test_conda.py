@@ -3,66 +3,65 @@
 Nothing here needs conda or runs a rule; tests/test_conda_run.py does.
 """
 
-import ast
-import functools
 import importlib.metadata
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conda import home, names
+from conda import home, imports, names
 
 from trackbench.digest import reached_files
-from trackbench.trackers.base import load_module, tracker_names
+from trackbench.errors import ConfigError, TrackbenchError
+from trackbench.trackers.base import common_environment, load_module, tracker_names
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = names.environments()
-# Tracker -> environment of the rules that run one tracker at a time; the others have torch.yaml.
-ENVIRONMENT_OF = {"ckf": ROOT / "envs/acts.yaml"}
-FOR_CUDA_ONLY = {"machine.py": {"pytorch"}}
-BY_NAME = ("tracker_digest", "all_trackers_digest", "row_digest", "row_modules", "train_digest")
+ENVIRONMENT_OF = {name: ROOT / f"envs/{load_module(name).Tracker.environment}.yaml" for name in tracker_names()}
+# What the rule surfaces runs.
+CLUSTERERS = [name for name in tracker_names() if hasattr(load_module(name).Tracker, "clusters")]
+# torch.yaml has all of cluster.yaml: rules with torch.yaml that load trackers by name may load these.
+WITH_TORCH = [name for name, path in ENVIRONMENT_OF.items() if path.stem in ("cluster", "torch")]
+BY_NAME = ("row_modules", "train_digest", "decomposition_digest")
+FOR_CUDA_ONLY = {"machine.py", "track_latency.py"}  # they import torch where a tracker runs on a GPU
+BY_TRACKER, BY_CLUSTERERS = "environment", 'environment_of(config["surfaces"])'
 
 
 def rules():
-    """(text, conda file or None, script or None) of every rule of the workflow; None if the tracker decides."""
+    """(text, expression after ``conda:`` or None, script or None) of every rule of the workflow."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             block = block.partition("\nuse rule ")[0]  # which has the environment of the rule it uses
-            conda, script = (
-                (path.parent / found[1]).resolve() if found else None
-                for found in (
-                    re.search(rf"^    {key}:\s+\"(.+?)\"", block, re.MULTILINE) for key in ("conda", "script")
-                )
-            )
-            yield pytest.param(block, conda, script, id=block.partition(":")[0])
+            conda, script = (re.search(rf"^    {key}:\s+(.+)$", block, re.MULTILINE) for key in ("conda", "script"))
+            if script:
+                script = (path.parent / script[1].strip('"')).resolve()
+            yield pytest.param(block, conda and conda[1], script, id=block.partition(":")[0])
 
 
-distributions = functools.cache(importlib.metadata.packages_distributions)  # takes half a second
+def jobs():
+    """(environment file, files that are run or loaded by name) of every job of a script that there can be."""
+    for block, conda, script in (rule.values for rule in rules()):
+        if script is None:
+            continue
+        if conda == BY_TRACKER:
+            yield from ((path, [script, *imports.tracker_files(name)]) for name, path in ENVIRONMENT_OF.items())
+        elif conda == BY_CLUSTERERS:
+            for name in CLUSTERERS:
+                yield ROOT / f"envs/{common_environment([name])}.yaml", [script, *imports.tracker_files(name)]
+        else:
+            loaded = WITH_TORCH if any(function in block for function in BY_NAME) else []
+            files = [file for name in loaded for file in imports.tracker_files(name)]
+            yield (ROOT / "workflow/rules" / conda.strip('"')).resolve(), [script, *files]
 
 
-@functools.cache
-def third_party(path):
-    """Conda names of the packages a Python file imports, at any depth, and that are not in the standard library."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module.partition(".")[0])
-    found -= {*sys.stdlib_module_names, "trackbench", "snakemake"}
-    return {names.conda_name(distributions().get(name, [name])[0]) for name in found}
-
-
-def undeclared(script, conda, trackers):
-    """Packages that an environment lacks, by file that imports them: of a script that loads trackers by name."""
-    reached = reached_files(script, [f"trackbench.trackers.{name}" for name in trackers])
-    files = [script, *(path for path in reached if path.suffix == ".py")]
-    declared = set().union(*names.read_environment(conda))
-    missing = {path.relative_to(ROOT).as_posix(): third_party(path) - declared for path in files}
-    return {path: found for path, found in missing.items() if found}
+def undeclared(environment, *files):
+    """Packages that an environment lacks, with the files that import them."""
+    declared = set().union(*names.read_environment(environment))
+    found = {package: where for package, where in imports.wanted(*files).items() if package not in declared}
+    if found.get("pytorch", set()) <= FOR_CUDA_ONLY:
+        found.pop("pytorch", None)
+    return found
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
@@ -83,26 +82,47 @@ def test_there_are_rules_and_environments():
 
 
 def test_every_environment_belongs_to_a_rule():
-    used = {rule.values[1] for rule in rules()} | {*ENVIRONMENT_OF.values()}
-    assert used - {None} == set(ENVIRONMENTS)
+    assert {environment for environment, _ in jobs()} == set(ENVIRONMENTS)
 
 
 @pytest.mark.parametrize(("block", "conda", "script"), list(rules()))
-def test_rule_has_an_environment_that_declares_what_its_script_imports(block, conda, script):
+def test_every_rule_has_an_environment(block, conda, script):
     if "\n    output:" not in block and "use rule" not in block and script is None:
         return  # a target: it runs nothing
-    by_tracker = "\n    conda:\n        environment\n" in block
-    assert conda in ENVIRONMENTS or by_tracker
-    if script is None:
-        return
-    loaded = ()
-    if any(function in block for function in BY_NAME):  # such rules load trackers by name
-        loaded = [name for name in tracker_names() if name not in ENVIRONMENT_OF]
-    assert not undeclared(script, conda or ROOT / "envs/torch.yaml", loaded)
-    if by_tracker:
-        for name, environment in ENVIRONMENT_OF.items():
-            absent = undeclared(script, environment, [name])
-            assert not {path: what for path, what in absent.items() if FOR_CUDA_ONLY.get(Path(path).name) != what}
+    if conda not in (BY_TRACKER, BY_CLUSTERERS):
+        assert (ROOT / "workflow/rules" / conda.strip('"')).resolve() in ENVIRONMENTS
+
+
+def test_environments_declare_what_scripts_and_trackers_import():
+    found = {(path.name, files[0].name, files[-1].name): undeclared(path, *files) for path, files in jobs()}
+    assert len(found) >= 100
+    assert {job: packages for job, packages in found.items() if packages} == {}
+
+
+def test_environments_declare_nothing_else():
+    needed = {path: set(names.NOT_LOCKED) for path in ENVIRONMENTS}
+    for path, files in jobs():
+        packages = set(imports.wanted(*files))
+        needed[path] |= packages.union(*map(imports.requirements, packages))
+    unused = {path.name: set().union(*names.read_environment(path)) - needed[path] for path in ENVIRONMENTS}
+    assert {name: packages for name, packages in unused.items() if packages} == {}
+
+
+def test_torch_has_all_that_cluster_has():
+    cluster, torch = (names.read_environment(ROOT / f"envs/{name}.yaml")[0] for name in ("cluster", "torch"))
+    assert cluster.items() <= torch.items() and "pytorch" in torch and "pytorch" not in cluster
+
+
+def test_trackers_without_torch_cannot_be_put_on_a_gpu():
+    others = [name for name, path in ENVIRONMENT_OF.items() if path.stem != "torch"]
+    assert others and not [name for name in others if hasattr(load_module(name).Config, "device")]
+
+
+def test_imports_are_followed_as_for_the_digest_of_code():
+    for script in (ROOT / "workflow/scripts/reconstruct.py", ROOT / "workflow/scripts/train.py"):
+        reached = reached_files(script, ["trackbench.trackers.encreg"])
+        files = imports.reached(script, *imports.tracker_files("encreg"))
+        assert files - {script} == {path for path in reached if path.suffix == ".py"}
 
 
 def test_a_package_left_out_of_an_environment_is_noticed(tmp_path):
@@ -110,20 +130,38 @@ def test_a_package_left_out_of_an_environment_is_noticed(tmp_path):
     path = tmp_path / "light.yaml"
     path.write_text(text.replace("  - pyarrow=26.0.1\n", ""), encoding="utf-8")
     script = ROOT / "workflow/scripts/prepare.py"
-    assert not undeclared(script, ROOT / "envs/light.yaml", [])
-    missing = undeclared(script, path, [])
-    assert missing and set().union(*missing.values()) == {"pyarrow"}
+    assert not undeclared(ROOT / "envs/light.yaml", script)
+    assert set(undeclared(path, script)) == {"pyarrow"}
+
+
+def test_a_tracker_that_imports_torch_in_the_wrong_environment_is_noticed(tmp_path):
+    path = tmp_path / "roads.py"
+    path.write_text("class Tracker:\n    def find_tracks(self):\n        import torch\n", encoding="utf-8")
+    script = ROOT / "workflow/scripts/reconstruct.py"
+    assert undeclared(ROOT / "envs/cluster.yaml", script, path)["pytorch"] == {"machine.py", "roads.py"}
+    assert not undeclared(ROOT / "envs/torch.yaml", script, path)
+    learned = imports.tracker_files("latent")  # through modules that it reaches
+    assert "network.py" in undeclared(ROOT / "envs/cluster.yaml", script, *learned)["pytorch"]
 
 
 def test_rules_choose_the_environment_by_the_tracker_they_run():
     text = (ROOT / "workflow/rules/common.smk").read_text(encoding="utf-8")
-    found = re.search(r"^def environment\(.*?(?=^def )", text, re.MULTILINE | re.DOTALL)
-    namespace = {"load_module": load_module}
+    found = re.search(r"^def environment\(.*?(?=^def all_)", text, re.MULTILINE | re.DOTALL)
+    namespace = {"common_environment": common_environment, "TrackbenchError": TrackbenchError}
+    namespace["WorkflowError"] = RuntimeError
     exec(found[0], namespace)
-    for tracker in tracker_names():
+    for tracker, path in ENVIRONMENT_OF.items():
         chosen = namespace["environment"](None, SimpleNamespace(tracker=tracker))
-        path = (ROOT / "workflow/rules" / chosen).resolve()
-        assert path == ENVIRONMENT_OF.get(tracker, ROOT / "envs/torch.yaml")
+        assert (ROOT / "workflow/rules" / chosen).resolve() == path
+    with pytest.raises(RuntimeError, match=r"environments cluster \(dbscan\), acts \(ckf\), expected one environment"):
+        namespace["environment_of"](["dbscan", "ckf"])
+
+
+def test_environment_of_several_trackers_has_all_they_need():
+    assert common_environment(["dbscan", "hdbscan"]) == common_environment([]) == "cluster"
+    assert common_environment(["dbscan", "latent"]) == "torch" and common_environment(["ckf"]) == "acts"
+    with pytest.raises(ConfigError):
+        common_environment(["latent", "ckf"])
 
 
 def test_third_party_imports_are_found(tmp_path):
@@ -131,7 +169,7 @@ def test_third_party_imports_are_found(tmp_path):
     path.write_text(
         "import os, sklearn.cluster\ndef f():\n    from torch import nn\n    import yaml\nimport trackbench\n"
     )
-    assert third_party(path) == {"scikit-learn", "pytorch", "pyyaml"}
+    assert imports.imported(path)[1] == {"scikit-learn", "pytorch", "pyyaml"}
 
 
 def test_names_translate_both_ways():

@@ -207,14 +207,15 @@ def test_class_ceilings_follow_the_classifiers():
 
 
 @pytest.mark.parametrize("entry", ["ckf", "filter"])
-def test_latency_of_a_tracker_that_needs_acts_is_refused(entry):
+def test_phi_sectors_of_a_tracker_with_an_environment_of_its_own_are_refused(entry):
     config = copy.deepcopy(BASE)
     config["subevents"]["trackers"][entry] = {} if entry == "ckf" else {"tracker": "ckf"}
+    config["subevents"]["latency"] = {"trackers": [entry]}  # whose jobs have the environment of their tracker
     check_config(copy.deepcopy(config), SCHEMA)
-    config["subevents"]["latency"] = {"trackers": [entry]}
+    config["subevents"]["decomposition"] = {"tracker": entry, "set": "10-50"}
     with pytest.raises(ConfigError) as error:
         check_config(config, SCHEMA)
     assert str(error.value) == (
-        f"config key subevents.latency.trackers: row '{entry}' of tracker 'ckf', which needs pyacts, expected rows of"
-        " other trackers, since it is not in the environment of these jobs."
+        f"config key subevents.decomposition.tracker: row '{entry}' of tracker 'ckf', which runs in envs/acts.yaml,"
+        " expected a row of a tracker that runs in cluster.yaml or torch.yaml, as the study needs more than a tracker."
     )

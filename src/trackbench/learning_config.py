@@ -219,16 +219,21 @@ def _check_studies(config: Mapping) -> None:
             entry = _entry(config, name, f"subevents.{key}")
             _require(f"subevents.{key}", f"row '{name}' has no model", entry["model"] is not None, "rows with a model")
     for name in block["latency"]["trackers"]:
-        where = "subevents.latency.trackers"
-        tracker = _entry(config, name, where)["tracker"] or name.partition("@")[0]
-        what = f"row '{name}' of tracker '{tracker}', which needs pyacts"
-        expected = "rows of other trackers, since it is not in the environment of these jobs"
-        _require(where, what, not load_module(tracker).Tracker.needs_acts, expected)
+        _entry(config, name, "subevents.latency.trackers")
     if block["decomposition"]["tracker"] is not None:
-        _entry(config, block["decomposition"]["tracker"], "subevents.decomposition.tracker")
+        _check_decomposed_row(config, block["decomposition"]["tracker"])
         _choice("subevents.decomposition.set", block["decomposition"]["set"], block["sets"])
     if block["masks"]["set"] is not None:
         _choice("subevents.masks.set", block["masks"]["set"], block["sets"])
+
+
+def _check_decomposed_row(config: Mapping, name: str) -> None:
+    where = "subevents.decomposition.tracker"
+    tracker = _entry(config, name, where)["tracker"] or name.partition("@")[0]
+    environment = load_module(tracker).Tracker.environment
+    what = f"row '{name}' of tracker '{tracker}', which runs in envs/{environment}.yaml"
+    expected = "a row of a tracker that runs in cluster.yaml or torch.yaml, as the study needs more than a tracker"
+    _require(where, what, environment in ("cluster", "torch"), expected)
 
 
 def _entry(config: Mapping, name: str, where: str = "subevents.trackers") -> Mapping:

@@ -25,7 +25,7 @@ rule surfaces:
     benchmark:
         "results/{run}/benchmarks/surfaces.tsv"
     conda:
-        "../../envs/torch.yaml"
+        environment_of(config["surfaces"])
     threads: 1
     resources:
         mem_mb=4000,

@@ -19,7 +19,10 @@ from trackbench.digest import code_digest
 from trackbench.errors import TrackbenchError
 from trackbench.files import write_json
 from trackbench.learning_config import main_row, options_to_tune
-from trackbench.trackers.base import load_module
+from trackbench.trackers.base import common_environment, load_module
+from trackbench.workflow_end import announce_workflow
+
+announce_workflow()
 
 try:
     config.update(
@@ -229,8 +232,15 @@ def main_settings(wildcards):
 
 def environment(wildcards, params):
     """Conda environment of a rule that runs the tracker ``params.tracker``, seen from workflow/rules."""
-    needs_acts = load_module(params.tracker).Tracker.needs_acts
-    return f"../../envs/{'acts' if needs_acts else 'torch'}.yaml"
+    return environment_of([params.tracker])
+
+
+def environment_of(names):
+    """The same of a rule that runs all of these trackers."""
+    try:
+        return f"../../envs/{common_environment(names)}.yaml"
+    except TrackbenchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def all_trackers_digest(script, names):
@@ -260,6 +270,7 @@ def final_results():
     """Everything `rule all` asks for."""
     results = Path("results", RUN)
     tables = ["metrics.csv", "summary.html", "summary.md", "summary.tex"]
+    tables += ["provenance.csv", "provenance.html", "provenance.md"]
     if config["surfaces"]:
         tables += ["surfaces.csv", "surfaces.html", "surfaces.md"]
     if EFFECTS:

@@ -16,7 +16,7 @@ rule scaling:
         sample=SCALING["set"] or "none",
         tracker="|".join(SCALED_ROWS or ["none"]),
     conda:
-        "../../envs/torch.yaml"
+        environment
     threads: 1
     resources:
         cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default

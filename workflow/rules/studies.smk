@@ -12,7 +12,7 @@ rule label_noise:
     benchmark:
         "results/{run}/benchmarks/label_noise/{set}.tsv"
     conda:
-        "../../envs/torch.yaml"
+        "../../envs/cluster.yaml"
     threads: 1
     resources:
         mem_mb=3000,
@@ -74,7 +74,7 @@ rule track_latency:
     wildcard_constraints:
         tracker=ROW,
     conda:
-        "../../envs/torch.yaml"
+        environment
     threads: 1
     resources:
         cpus_per_task=1,  # of a batch system, whatever the threads of profiles/default

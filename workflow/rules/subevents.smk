@@ -146,7 +146,7 @@ rule ceilings:
     wildcard_constraints:
         sample=SET_SAMPLE,
     conda:
-        "../../envs/torch.yaml"
+        "../../envs/cluster.yaml"
     threads: 1
     resources:
         mem_mb=4000,

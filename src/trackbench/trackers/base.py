@@ -12,7 +12,7 @@ import pkgutil
 import time
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -63,8 +63,9 @@ class TrackerBase(ABC):
     # True for a tracker that needs hits in the planes of the modules they name, as measured events have them; hits that
     # were turned or displaced (``trackbench.tiling``) are refused.
     needs_modules: typing.ClassVar[bool] = False
-    # True for a tracker that needs the package pyacts; workflows run it in an environment that has it.
-    needs_acts: typing.ClassVar[bool] = False
+    # Conda environment of its jobs, a file of envs/: "cluster" has no torch, "acts" neither torch nor clusterers but
+    # pyacts, "torch" all that "cluster" has.
+    environment: typing.ClassVar[str] = "torch"
     # True for a tracker that wants the features of cells in ``Hits.features``; a property where settings or weights
     # decide. The command then reads the cells of an event where there are any; workflows have data.cells.
     needs_features: bool = False
@@ -151,6 +152,21 @@ def load_module(name: str):
         remedy = f"did you mean '{close[0]}'?" if close else ""
         raise ConfigError(describe(f"tracker '{name}'", "does not exist", "one of " + ", ".join(names), remedy))
     return importlib.import_module(f"trackbench.trackers.{name}")
+
+
+def common_environment(names: Iterable[str]) -> str:
+    """Return the conda environment, a name such as "cluster", in which all of these trackers can run.
+
+    Raises ConfigError if there is none.
+    """
+    by_name = {name: load_module(name).Tracker.environment for name in names}
+    found = set(by_name.values()) or {"cluster"}
+    if found == {"cluster", "torch"}:
+        return "torch"
+    if len(found) > 1:
+        what = "environments " + ", ".join(f"{value} ({name})" for name, value in by_name.items())
+        raise ConfigError(describe("trackers of one job", what, "one environment, or cluster and torch"))
+    return found.pop()
 
 
 def build_config(name: str, settings: dict | None = None):

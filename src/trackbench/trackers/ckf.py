@@ -57,7 +57,7 @@ class Tracker(TrackerBase):
 
     fits = True
     needs_modules = True
-    needs_acts = True
+    environment = "acts"
 
     def __init__(self, config: Config, seed: int = 0):
         super().__init__(config, seed)

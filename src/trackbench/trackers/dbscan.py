@@ -41,6 +41,7 @@ class Config(SurfaceConfig):
 class Tracker(SurfaceTracker):
     """DBSCAN per surface."""
 
+    environment: ClassVar[str] = "cluster"
     search_space: ClassVar[dict[str, tuple]] = {
         "barrel_eps": (1.25, 1.5, 1.75, 2.0),
         "barrel_w_scale": (1.0, 2.0, 3.0),

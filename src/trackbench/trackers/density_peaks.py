@@ -44,6 +44,7 @@ class Config(SurfaceConfig):
 class Tracker(SurfaceTracker):
     """Density peaks per surface."""
 
+    environment: ClassVar[str] = "cluster"
     search_space: ClassVar[dict[str, tuple]] = {
         "barrel_d_c": (0.5, 1.0, 1.5),
         "barrel_delta": (1.5, 2.0, 3.0),

@@ -39,6 +39,7 @@ class Config(SurfaceConfig):
 class Tracker(SurfaceTracker):
     """Grid window per surface; the label of a hit is its fullest window."""
 
+    environment: ClassVar[str] = "cluster"
     search_space: ClassVar[dict[str, tuple]] = {
         "barrel_window_u": (2.0, 3.0, 4.0),
         "barrel_window_w": (4.0, 6.0, 10.0),

@@ -46,6 +46,7 @@ class Config(SurfaceConfig):
 class Tracker(SurfaceTracker):
     """HDBSCAN per surface."""
 
+    environment: ClassVar[str] = "cluster"
     search_space: ClassVar[dict[str, tuple]] = {
         "barrel_w_scale": (1.0, 2.0, 3.0),
         "endcap_min_cluster_size": (3, 4, 5),

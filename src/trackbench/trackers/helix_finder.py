@@ -99,6 +99,7 @@ class Tracker(TrackerBase):
     """See the module's text."""
 
     fits: ClassVar[bool] = True
+    environment: ClassVar[str] = "cluster"
 
     def find_tracks(self, hits: Hits, timer: Timer) -> Tracks:
         """Return labels and parameters. Raises InputError for hits that are not on a layer of the detector."""

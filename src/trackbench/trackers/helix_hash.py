@@ -24,6 +24,7 @@ and binning are our own.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -135,6 +136,8 @@ def cell_scores(extra_hit_score: float, min_layers: int, max_hits: int, n_layers
 
 class Tracker(TrackerBase):
     """Scan all hypotheses, freeze long candidates, scan the rest again (see the module's text)."""
+
+    environment: ClassVar[str] = "cluster"
 
     def find_tracks(self, hits: Hits, timer: Timer) -> np.ndarray:
         """Return one label per hit, -1 for hits in no candidate and on unknown layers."""
