@@ -43,7 +43,7 @@ ALLOWED = {
     },
     "ceilings": {"errors", "files", "data", "trackers", "training", "evaluation", "runner"},
     "digest": set(),
-    "jobs": {"errors", "files", "workflow_end"},
+    "jobs": {"errors", "files", "machine", "workflow_end"},
     "workflow_end": set(),
     "plan": {"errors", "derived_sets"},
     "reproduce": {"errors", "files", "result_rows"},

@@ -1,6 +1,7 @@
 """What a workflow job does around its work, in a process of its own because it sets up logging."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,10 +40,12 @@ def run(tmp_path):
 
 def test_progress_goes_to_the_log_and_to_standard_error_other_packages_chatter_does_not(run):
     body = "logging.getLogger('trackbench.x').info('event 1')\nlogging.getLogger('other').info('chatter')"
-    code, log, err = run(body)
+    code, log, err = run(body, threads=3)
     assert code == 0
     assert log == err
-    assert log.endswith(" event 1\n") and log.count("\n") == 1
+    first, last = log.splitlines()
+    assert first.endswith(" event 1")
+    assert re.search(r" made with threads 3, .+, python \d\S+, trackbench \d\S+$", last)
 
 
 def test_an_error_of_the_user_is_one_line_and_exit_code_2(run):

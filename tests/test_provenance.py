@@ -30,13 +30,13 @@ def manifests(tmp_path):
 
 def test_one_row_per_manifest_and_one_of_this_job(manifests, tmp_path):
     table = provenance(manifests, tmp_path, threads=3).set_index("result")
-    assert list(table.index) == [*(path.relative_to(tmp_path).as_posix() for path in manifests), "tables and figures"]
+    assert list(table.index) == [*(path.relative_to(tmp_path).as_posix() for path in manifests), "this page"]
     assert list(table["threads"]) == [1, 4, 1, 3]
-    assert list(table["kind"]) == ["sample", "model", "tracks", "tables and figures"]
+    assert list(table["kind"]) == ["sample", "model", "tracks", "this page"]
     assert list(table["torch"])[:3] == ["", "", "2.13.0"]
     assert list(table["device"])[:3] == ["cpu", "cpu", "Card"]
     assert tuple(table.loc["tracks/main/a-run.json", ["cpu", "system"]]) == ("Chip", "Linux x86_64")
-    assert table.loc["tables and figures", "numpy"] == np.__version__
+    assert table.loc["this page", "numpy"] == np.__version__
 
 
 def test_the_summary_counts_results_per_value(manifests, tmp_path):
@@ -44,7 +44,7 @@ def test_the_summary_counts_results_per_value(manifests, tmp_path):
     text = provenance_markdown(table[:3])
     assert "| threads 1 | 2 | sample, tracks |" in text and "| threads 4 | 1 | model |" in text
     assert "| numpy 2.4.6 | 3 | sample, model, tracks |" in text
-    assert "Every package has one version in all results." in text and "Mixed" not in text
+    assert "Every package has one version in all of them." in text and "Mixed" not in text
 
 
 def test_a_mixture_of_versions_is_named(manifests, tmp_path):

@@ -245,14 +245,14 @@ def test_provenance_names_what_made_every_result(smoke):
         for pattern in ("**/manifest.json", "models/*/*-facts.json", "tuned/**/*.json", "tracks/*/*-run.json")
         for path in results.glob(pattern)
     }
-    assert set(table.index) == found | {"tables and figures"} and len(found) > 50
+    assert set(table.index) == found | {"this page"} and len(found) > 50
     assert (table["threads"] == "1").all()
     assert table[["python", "trackbench", "numpy"]].notna().all(axis=None)
     assert set(table["torch"].dropna().index) >= {
         "models/heptv2/pileup-2-facts.json",
         "tracks/tracks-3-6/encreg-run.json",
     }
-    assert "Every package has one version in all results." in (results / "tables/provenance.md").read_text()
+    assert "Every package has one version in all of them." in (results / "tables/provenance.md").read_text()
     assert "provenance.html" in (results / "report.html").read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from trackbench.errors import TrackbenchError, describe
 from trackbench.files import DISK_FULL, MAKE_ROOM
+from trackbench.machine import surroundings
 from trackbench.workflow_end import announced_workflow, is_left_alone, starters, workflow_is_over
 
 logger = logging.getLogger("trackbench")
@@ -34,7 +35,8 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "st
 def job(log: str | Path, threads: int = 1) -> Iterator[None]:
     """Run the body of a workflow job. For the main thread.
 
-    log: file that gets every log line; the same lines go to standard error
+    log: file that gets every log line; the same lines go to standard error. The last one of a job that succeeds says
+        with how many threads, on which processor and with which versions
     threads: threads the body may use; BLAS and OpenMP pools are limited to it
     A TrackbenchError becomes one line in the log and exit code 2, and so do SIGTERM, the end of the workflow that
     started the job, a full disk, too little memory and other faults of the machine. Other exceptions are defects:
@@ -47,6 +49,13 @@ def job(log: str | Path, threads: int = 1) -> Iterator[None]:
         stack.enter_context(_not_without_workflow())
         stack.enter_context(_limited_threads(threads))
         yield
+        logger.info("made with %s", _made_with(threads))
+
+
+def _made_with(threads: int) -> str:
+    found = surroundings(threads)
+    named = [f"{name} {version}" for name, version in found["versions"].items()]
+    return ", ".join([f"threads {threads}", found["machine"]["cpu"], *named])
 
 
 class _LogFile(logging.FileHandler):

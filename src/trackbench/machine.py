@@ -12,9 +12,11 @@ from trackbench import __version__
 _PACKAGES = {
     "acts": "pyacts",
     "hdbscan": "hdbscan",
+    "matplotlib": "matplotlib",
     "numba": "numba",
     "numpy": "numpy",
     "pandas": "pandas",
+    "pyarrow": "pyarrow",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "torch": "torch",

@@ -24,14 +24,13 @@ _KINDS = {
     "tuned": "tuned settings",
     "tracks": "tracks",
 }
-_THIS_JOB = "tables and figures"
+_THIS_JOB = "this page"
 
 
 def provenance(manifests: Iterable[str | os.PathLike], run: str | os.PathLike, threads: int) -> pd.DataFrame:
     """Read threads, machine and versions from manifests.
 
-    manifests: JSON files below the folder ``run``; threads: of this job, which stands for those that write tables and
-        figures and is the last row
+    manifests: JSON files below the folder ``run``; threads: of this job, the last row
     Returns ``COLUMNS`` and a column per package, in the order of the manifests: "" for a package that took no part and
     for what a manifest does not say (samples name no processor: their content does not depend on it).
     Raises InputError for a manifest without threads or versions.
@@ -76,7 +75,8 @@ def provenance_markdown(table: pd.DataFrame) -> str:
         names = ", ".join(mixed)
         parts += [f"**Mixed: {names}.** Results of one run were made with different versions; remove the older ones."]
     else:
-        parts += ["Every package has one version in all results."]
+        parts += ["Every package has one version in all of them."]
+    parts += ["", "Tables and figures are made from these by jobs whose logs end with their own versions and threads."]
     parts += ["", "Equal versions, threads and processors give equal bytes; others may change last digits.", ""]
     lines = [[str(cell) for cell in row] for row in table.drop(columns=["kind"]).itertuples(index=False)]
     return "\n".join([*parts, markdown_table([*table.columns.drop("kind")], lines), ""])
