@@ -35,8 +35,8 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "st
 def job(log: str | Path, threads: int = 1) -> Iterator[None]:
     """Run the body of a workflow job. For the main thread.
 
-    log: file that gets every log line; the same lines go to standard error. The last one of a job that succeeds says
-        with how many threads, on which processor and with which versions
+    log: file that gets every log line; the same lines go to standard error. One more at the end of a job that
+        succeeds says with how many threads, on which processor and with which versions
     threads: threads the body may use; BLAS and OpenMP pools are limited to it
     A TrackbenchError becomes one line in the log and exit code 2, and so do SIGTERM, the end of the workflow that
     started the job, a full disk, too little memory and other faults of the machine. Other exceptions are defects:
@@ -44,18 +44,18 @@ def job(log: str | Path, threads: int = 1) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.push(_report)
-        _start_log(Path(log))
+        log_file = _start_log(Path(log))
         stack.enter_context(_stopped_by_sigterm())
         stack.enter_context(_not_without_workflow())
         stack.enter_context(_limited_threads(threads))
         yield
-        logger.info("made with %s", _made_with(threads))
+        log_file.handle(logging.LogRecord(logger.name, logging.INFO, "", 0, _made_with(threads), None, None))
 
 
 def _made_with(threads: int) -> str:
     found = surroundings(threads)
     named = [f"{name} {version}" for name, version in found["versions"].items()]
-    return ", ".join([f"threads {threads}", found["machine"]["cpu"], *named])
+    return "made with " + ", ".join([f"threads {threads}", found["machine"]["cpu"], *named])
 
 
 class _LogFile(logging.FileHandler):
@@ -66,12 +66,13 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
 
-def _start_log(log: Path) -> None:
+def _start_log(log: Path) -> logging.Handler:
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers = [_LogFile(log, mode="w", encoding="utf-8"), logging.StreamHandler(sys.stderr)]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers)
     logger.setLevel(logging.INFO)  # progress of our own code only: matplotlib alone would fill the log
     logging.captureWarnings(True)
+    return handlers[0]
 
 
 def _report(kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
