@@ -66,3 +66,19 @@ def test_modules_loaded_by_name_are_added(package):
     assert named != before
     (package / "src/trackbench/by_name.py").write_text("x = 2\n")
     assert digest(package, "trackbench.by_name") != named
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "try:\n    pass\nexcept ValueError:\n    import trackbench.b",
+        "try:\n    pass\nfinally:\n    import trackbench.b",
+        "match 1:\n    case 1:\n        import trackbench.b",
+        "class A:\n    def f(self):\n        with open('x'):\n            import trackbench.b",
+        "for x in []:\n    pass\nelse:\n    import trackbench.b",
+    ],
+)
+def test_imports_count_wherever_a_statement_may_be(package, text):
+    (package / "script.py").write_text(text)
+    names = {path.name for path in reached_files(package / "script.py", (), package / "src")}
+    assert names == {"__init__.py", "b.py"}

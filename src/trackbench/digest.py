@@ -13,6 +13,8 @@ from pathlib import Path
 
 PACKAGE = "trackbench"
 SOURCE = Path(__file__).resolve().parents[1]
+# Fields of a statement with further ones: handlers of try, cases of match.
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 def code_digest(script: str | Path, modules: Iterable[str] = (), source: Path = SOURCE) -> str:
@@ -43,18 +45,24 @@ def reached_files(script: str | Path, modules: Iterable[str] = (), source: Path 
         if path not in seen:
             seen.add(path)
             todo += _imported_files(path, source)
-    sheets = {sheet for path in seen for sheet in path.parent.glob("*.mplstyle")}
+    sheets = {sheet for folder in {path.parent for path in seen} for sheet in folder.glob("*.mplstyle")}
     return sorted(seen | sheets)
 
 
+def _imported_files(path: Path, source: Path) -> tuple[Path, ...]:
+    return _parsed(path, source, path.stat().st_mtime_ns)
+
+
 @cache
-def _imported_names(path: Path, changed_ns: int) -> tuple[str, ...]:
+def _parsed(path: Path, source: Path, changed_ns: int) -> tuple[Path, ...]:
     del changed_ns  # part of the cache key only: an edited file is parsed again
-    return tuple(_names(ast.parse(path.read_text(encoding="utf-8"))))
+    names = _names(ast.parse(path.read_text(encoding="utf-8")))
+    names = {name for name in names if name.partition(".")[0] == PACKAGE}
+    return tuple({file for name in names for file in _files_of(name, source)})
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
-    for node in _walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -62,17 +70,16 @@ def _names(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below ``node`` except the bodies of ``if TYPE_CHECKING:``, which are never run."""
-    yield node
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements below ``node`` except the bodies of ``if TYPE_CHECKING:``, which are never run.
+
+    Expressions, most of a file, are left out: no import can be in one.
+    """
     is_typing = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    for child in node.orelse if is_typing else ast.iter_child_nodes(node):
-        yield from _walk(child)
-
-
-def _imported_files(path: Path, source: Path) -> list[Path]:
-    names = _imported_names(path, path.stat().st_mtime_ns)
-    return [file for name in names if name.split(".")[0] == PACKAGE for file in _files_of(name, source)]
+    for field in ("orelse",) if is_typing else _BLOCKS:
+        for child in getattr(node, field, ()):
+            yield child
+            yield from _statements(child)
 
 
 def _files_of(name: str, source: Path) -> list[Path]:
