@@ -1,10 +1,14 @@
 """README shows numbers of committed records and no placeholder."""
 
+import errno
+import functools
 import importlib.util
+import os
 import re
 from pathlib import Path
 
 import pytest
+import snakemake
 import yaml
 
 SETS = ("10-50", "50-100", "200-500")
@@ -117,3 +121,32 @@ def test_the_two_commands_come_first():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for command in set(re.findall(r"`make (\w+)`", README)):
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
+
+
+TROUBLES = README.partition("### Troubleshooting")[2].partition("### The same")[0]
+
+
+@functools.cache
+def sources():
+    """Text of what can print a message: the library, the workflow, Snakemake and pip, strings over lines joined."""
+    folders = [ROOT / "src/trackbench", ROOT / "workflow"]
+    for package in ("snakemake", "snakemake_executor_plugin_slurm", "pip/_internal/resolution"):
+        folders.append(Path(snakemake.__file__).parents[1] / package)
+    paths = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".smk")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*paths, ROOT / "Makefile"])
+    return re.sub(r"\"\n\s+f?\"", "", text).replace("{frontend}", "conda")
+
+
+def parts_of(message):
+    """What must be in the sources of a message: ``describe`` joins its parts, "..." stands for what differs."""
+    return [part for part in re.split(r"\.\.\.|: |; |, expected |\.$|'(?=[A-Z])|'$", message) if len(part) > 5]
+
+
+def test_every_message_in_the_troubleshooting_is_one_that_is_printed():
+    messages = re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\| (`.+?`) \|", TROUBLES, re.MULTILINE)))
+    assert len(messages) >= 17
+    of_the_system = {os.strerror(errno.ENOSPC), "TIMEOUT", "FAILED"}
+    parts = {part for message in messages for part in parts_of(message)}
+    parts = {part.replace(f"({os.strerror(errno.ENOSPC)})", "(").strip() for part in parts}
+    assert not {part for part in parts - of_the_system if part not in sources()}
+    assert "no such message as this" not in sources()
