@@ -1,4 +1,4 @@
-"""`snakemake --use-conda` for real, without a network: the light rules in environments made from a local channel.
+"""`snakemake --use-conda` for real, without a network: all but networks in environments made from a local channel.
 
 The channel holds the very distributions of .venv (tests/conda/channel.py), so that these tests show that the files
 parse, solve, are installed and activated, and that rules find all they import in them. That conda-forge has the same
@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 from conda import home, names
 from raw_events import raw_tables, write_raw
+
+from trackbench.reproduce import compare_results
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ("Snakefile", "workflow", "config", "src", "profiles", "envs")
@@ -28,17 +31,28 @@ CONFIG = {
         "source": "local",
         "local": {"path": "raw"},
         "shard_events": 2,
-        "events": {"train": 0, "val": 0, "test": 2},
+        "events": {"train": 0, "val": 1, "test": 2},
     },
     "scan": {"pileup": [], "tiling": []},
     "effects": {"variations": {}},
-    "trackers": {"grid_window": {}},
+    "tuning": {"events": 1},
+    "trackers": {"hdbscan": {"barrel_w_scale": 2.0}},
     "surfaces": {},
-    "evaluation": {"reference": "grid_window", "replicas": 200},
+    "evaluation": {"replicas": 200},
 }
 RESULTS = "results/conda"
 TARGETS = [f"{RESULTS}/tables/metrics.csv", f"{RESULTS}/figures/efficiency_pt.csv"]
-LIGHT_RULES = ["prepare", "index", "evaluate", "tables", "plot_rates"]
+SCRIPTS = {  # of all jobs, with the environment of each
+    "prepare.py": "light.yaml",
+    "index.py": "light.yaml",
+    "tune.py": "cluster.yaml",
+    "reconstruct.py": "cluster.yaml",
+    "evaluate.py": "light.yaml",
+    "tables.py": "light.yaml",
+    "plot_rates.py": "plots.yaml",
+}
+# Files with times in them, or made of such: what else they hold is compared.
+TIMED = ("tracks/main/hdbscan-timing.csv", "tracks/main/hdbscan-run.json", "tables/metrics.csv", "tables/summary.*")
 SHARD = f"{RESULTS}/prepared/main/shard-0000-hits.parquet"
 TAKEN_WHERE_FOUND = {"charset_normalizer"}  # by numpy.f2py
 pytestmark = [pytest.mark.conda, pytest.mark.slow]
@@ -77,7 +91,7 @@ def plain(work):
     folder = work / "plain"
     for name in TREE:
         copy(ROOT / name, folder / name)
-    for event in (1, 2):
+    for event in (1, 2, 3):
         write_raw(raw_tables(seed=event), folder / "raw", event)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", "--", *TARGETS]
@@ -96,16 +110,16 @@ def copy(source, target):
 
 
 def fork(plain, name):
-    """Copy of the finished folder with the tracks but nothing that the light rules make."""
+    """Copy of the folder without its results."""
     folder = plain.with_name(name)
-    for part in (*TREE, "raw", "tiny.yaml", f"{RESULTS}/tracks"):
+    for part in (*TREE, "raw", "tiny.yaml"):
         copy(plain / part, folder / part)
     return folder
 
 
 def use_conda(driver, folder, *options):
     command = [driver, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", "--use-conda"]
-    return home.run(*command, "--allowed-rules", *LIGHT_RULES, *options, cwd=folder)
+    return home.run(*command, *options, cwd=folder)
 
 
 @pytest.fixture(scope="module")
@@ -126,22 +140,26 @@ def processes(folder):
     return found
 
 
-def test_light_rules_give_the_same_files_in_their_environments(plain, finished):
-    made = sorted(path.relative_to(finished) for path in (finished / RESULTS).rglob("*") if path.is_file())
-    compared = [path for path in made if path.suffix in {".csv", ".parquet", ".md", ".tex", ".html"}]
-    assert len(compared) >= 15
-    assert [str(path) for path in compared if (finished / path).read_bytes() != (plain / path).read_bytes()] == []
+def test_rules_give_the_same_files_in_their_environments(plain, finished):
+    comparison = compare_results(plain / RESULTS, finished / RESULTS)
+    assert (comparison.different, comparison.missing) == ({}, {})
+    assert len(comparison.equal) >= 20
+    assert {"tuned/hdbscan.json", "tracks/main/hdbscan.parquet", "tables/metrics.csv"} <= {*comparison.equal}
+    exact = [name for name in comparison.equal if not any(fnmatch(name, pattern) for pattern in TIMED)]
+    differ = [
+        name for name in exact if (finished / RESULTS / name).read_bytes() != (plain / RESULTS / name).read_bytes()
+    ]
+    assert differ == [] and len(exact) >= 15
 
 
 def test_each_rule_ran_with_the_python_of_its_environment(finished):
     notes = processes(finished)
-    assert set(notes) == {"prepare.py", "index.py", "evaluate.py", "tables.py", "plot_rates.py"}
+    assert set(notes) == set(SCRIPTS)
     environments = {script: Path(note["prefix"]) for script, note in notes.items()}
     assert {path.parent for path in environments.values()} == {finished / ".snakemake/conda"}
     for script, prefix in environments.items():
         assert Path(notes[script]["executable"]).parent == prefix / "bin"
-        wanted = "plots.yaml" if script.startswith("plot_") else "light.yaml"
-        assert (prefix.parent / f"{prefix.name}.yaml").read_bytes() == (ROOT / "envs" / wanted).read_bytes()
+        assert (prefix.parent / f"{prefix.name}.yaml").read_bytes() == (ROOT / "envs" / SCRIPTS[script]).read_bytes()
 
 
 def test_rules_import_only_from_their_environment_and_the_repository(finished, driver):
@@ -156,6 +174,8 @@ def test_rules_import_only_from_their_environment_and_the_repository(finished, d
                 assert path.is_relative_to(own) or path.is_relative_to(finished), (script, name, path)
         assert {name for name in lent if not name.startswith("snakemake")} <= TAKEN_WHERE_FOUND, script
         assert {"snakemake", "numpy", "pandas", "pyarrow", "trackbench"} <= set(note["modules"])
+        if SCRIPTS[script] == "cluster.yaml":
+            assert {"hdbscan", "sklearn"} <= set(note["modules"])
 
 
 def test_a_dependency_missing_in_an_environment_stops_the_run(plain, driver):
@@ -210,10 +230,16 @@ def test_conda_part_of_every_environment_can_be_solved(work, path):
     assert {name: version for name, version in solved.items() if name in lock and version != lock[name]} == {}
 
 
-@pytest.mark.parametrize("name", ["config", "smoke", "cpu", "paper", "ablation"])
-def test_snakemake_lists_the_environments_of_every_configuration(plain, driver, name):
-    command = [driver, "-m", "snakemake", "--use-conda", "--list-conda-envs", "--configfile", f"config/{name}.yaml"]
+CONFIGURATIONS = [f"config/{name}.yaml" for name in ("config", "smoke", "cpu", "paper", "ablation")]
+
+
+@pytest.mark.parametrize("path", ["tiny.yaml", *CONFIGURATIONS])
+def test_snakemake_lists_the_environments_of_every_configuration(plain, driver, path):
+    command = [driver, "-m", "snakemake", "--use-conda", "--list-conda-envs", "--configfile", path]
     done = home.run(*command, cwd=plain)
     assert done.returncode == 0, done.stderr[-4000:]
     listed = set(re.findall(r"envs/(\w+)\.yaml", done.stdout))
-    assert {"light", "plots", "torch"} <= listed <= {path.stem for path in names.environments()}
+    if path == "tiny.yaml":
+        assert listed == {"light", "plots", "cluster"}
+    else:
+        assert {"light", "plots", "cluster", "torch"} <= listed <= {one.stem for one in names.environments()}

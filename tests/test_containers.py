@@ -1,6 +1,7 @@
 """The Containerfile does what the Makefile does and nothing of its own; it cannot be built everywhere."""
 
 import fnmatch
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -90,3 +91,35 @@ def test_targets_in_the_notes_exist():
     page = (ROOT / "docs/containers.md").read_text(encoding="utf-8")
     named = set(re.findall(r"\bmake ([a-z][a-z-]*)", page))
     assert {"demo", "smoke", "install", "unlock"} <= named <= targets()
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_kernels_go_to_the_home_folder_where_sources_cannot_be_written(tmp_path, monkeypatch):
+    """As in a read-only image, for numba: it cannot make the folder of the cache beside the source."""
+    path = tmp_path / "kernel.py"
+    path.write_text("from numba import njit\n@njit(cache=True)\ndef plus_one(x):\n    return x + 1\n")
+    (tmp_path / "__pycache__").write_text("")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    first = load(path).plus_one
+    assert first(1) == 2 and first.stats.cache_misses and not first.stats.cache_hits
+    assert Path(first.stats.cache_path).is_relative_to(tmp_path / "home/.cache/numba")
+    again = load(path).plus_one
+    assert again(1) == 2 and again.stats.cache_hits and not again.stats.cache_misses
+    monkeypatch.setenv("HOME", "/dev/null")
+    with pytest.raises(RuntimeError, match="no locator available for file"):
+        load(path)
+
+
+def test_what_the_notes_run_with_an_engine_is_kept():
+    page = (ROOT / "docs/containers.md").read_text(encoding="utf-8")
+    runs = re.findall(r"podman run .*", page.partition("```sh")[2].partition("```")[0])
+    assert len(runs) >= 3 and all("run --rm $keep trackbench" in line for line in runs)
+    kept = re.search(r'^keep="(.+)"$', page, re.MULTILINE)[1].split()[1::2]
+    assert [volume.partition(":")[2] for volume in kept] == ["/opt/trackbench/results", "/opt/trackbench/logs"]

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 HOME = names.ROOT / "build/conda"
 TOOLS = HOME / "tools/bin/python"
 DRIVER = ["snakemake", "numpy", "pandas"]  # what has to be where Snakemake runs: the workflow is read with it
-LIGHT = ["light.yaml", "plots.yaml"]
+LIGHT = ["light.yaml", "plots.yaml", "cluster.yaml"]
 
 
 def why_not():

@@ -1,11 +1,12 @@
 """What Python files import, each file read once: files of the library, and packages by their names on conda-forge."""
 
+import ast
 import functools
 import importlib.metadata
 import re
 import sys
 
-from trackbench.digest import PACKAGE, SOURCE, _files_of, _imported_names
+from trackbench.digest import PACKAGE, SOURCE, _files_of, _names
 
 from . import names
 
@@ -17,7 +18,7 @@ STANDARD = {*sys.stdlib_module_names, PACKAGE, "snakemake"}
 @functools.cache
 def imported(path):
     """(library files, third-party packages) that a Python file imports itself, at any depth of its functions."""
-    found = _imported_names(path, path.stat().st_mtime_ns)
+    found = set(_names(ast.parse(path.read_text(encoding="utf-8"))))
     own = {file for module in found if module.partition(".")[0] == PACKAGE for file in library_files(module)}
     others = {module.partition(".")[0] for module in found} - STANDARD
     return own, {names.conda_name(distributions().get(name, [name])[0]) for name in others}
