@@ -21,6 +21,13 @@ def read(name):
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def reproduce_table():
+    """Files of two runs of the smoke workflow that are equal, by kind."""
+    record = read("reproduce")
+    rows = [f"| {kind} | {sum(n.values())} | {n['equal']} |" for kind, n in record["kinds"].items()]
+    return "\n".join(["| files below | compared | equal |", "| --- | ---: | ---: |", *rows])
+
+
 def reading_rows():
     """Rows of reading speed; range = 16 to 84 percentile of the pairs."""
     record = read("reading")

@@ -10,6 +10,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results/smoke"
 # Files -> the versions that they must have.
 RECORDS = {
     "tracks/*/*-run.json": {"python", "trackbench", "numpy"},
+    "tuned/**/*.json": {"python", "trackbench", "numpy"},
     "models/*/*-facts.json": {"python", "trackbench", "numpy", "torch"},
     "prepared/*/manifest.json": {"python", "trackbench", "numpy", "pandas", "pyarrow"},
     "events/*/*/manifest.json": {"python", "trackbench", "numpy", "pyacts", "pythia8mc"},

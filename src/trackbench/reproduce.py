@@ -102,12 +102,9 @@ def first_difference(first: Path, second: Path, same: Mapping[str, str] | None =
 
 def report(comparison: Comparison, first: str | Path, second: str | Path) -> str:
     """Return the comparison in Markdown: numbers of files per kind, then each difference."""
-    rows = {"equal": list(comparison.equal), "different": list(comparison.different), "missing": [*comparison.missing]}
-    kinds = sorted({_kind(name) for names in rows.values() for name in names})
     lines = ["| files | compared | equal | different | in one only |", "| --- | ---: | ---: | ---: | ---: |"]
-    for kind in [*kinds, "all"]:
-        counts = [sum(kind in ("all", _kind(name)) for name in names) for names in rows.values()]
-        lines.append(f"| {kind} | {sum(counts)} | {counts[0]} | {counts[1]} | {counts[2]} |")
+    for kind, counts in counts_by_kind(comparison).items():
+        lines.append(f"| {kind} | {sum(counts.values())} | {' | '.join(map(str, counts.values()))} |")
     head = f"First: {first}\nSecond: {second}\n"
     notes = f"\nNot compared: times and memory, and {len(comparison.left_out)} files ({', '.join(LEFT_OUT)}).\n"
     notes += f"{comparison.order} of the equal files were written at another place in the sequence of files.\n"
@@ -116,6 +113,16 @@ def report(comparison: Comparison, first: str | Path, second: str | Path) -> str
     if other:
         other.insert(0, f"{len(other)} of the files were made with something else:\n\n")
     return "\n".join([head, *lines, notes, "".join(found) or "No difference.\n", "".join(other)])
+
+
+def counts_by_kind(comparison: Comparison) -> dict[str, dict[str, int]]:
+    """Number of files equal, different and missing per kind, which is the first part of the path; last: "all"."""
+    rows = {"equal": list(comparison.equal), "different": list(comparison.different), "missing": [*comparison.missing]}
+    kinds = sorted({_kind(name) for names in rows.values() for name in names})
+    return {
+        kind: {what: sum(kind in ("all", _kind(name)) for name in names) for what, names in rows.items()}
+        for kind in [*kinds, "all"]
+    }
 
 
 def _files(folder: Path) -> list[Path]:
