@@ -16,9 +16,13 @@ if not workflow.configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/samples.smk"
 include: "workflow/rules/rows.smk"
+include: "workflow/rules/collision_rows.smk"
 include: "workflow/rules/scaling_rows.smk"
 include: "workflow/rules/manifests.smk"
+include: "workflow/rules/results.smk"
+include: "workflow/rules/finish.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -44,6 +48,7 @@ include: "workflow/rules/subevents.smk"
 include: "workflow/rules/trackformers.smk"
 include: "workflow/rules/studies.smk"
 include: "workflow/rules/plot.smk"
+include: "workflow/rules/plot_timing.smk"
 include: "workflow/rules/collisions.smk"
 include: "workflow/rules/scaling.smk"
 include: "workflow/rules/provenance.smk"
