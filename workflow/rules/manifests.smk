@@ -1,4 +1,4 @@
-# Helpers of the rule provenance: the manifests of all results, by configuration.
+# Helpers: the manifests of all results, by configuration.
 from types import SimpleNamespace
 
 
