@@ -49,8 +49,9 @@ unlock: $(STAMP)  ## after kill -9 or a power cut: remove the stale lock, then r
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest
 
-faults: $(STAMP)  ## inject faults at many more moments than `make test`: kills, full disks, damaged files
-	$(BIN)/python -m pytest -m faults --all-faults tests/faults tests
+faults: $(STAMP)  ## kills, full disks, damaged files at many moments; record and table of docs/faults.md
+	$(BIN)/python -m pytest -m faults --all-faults --faults-record build/faults.json tests/faults tests
+	$(BIN)/python benchmarks/record_faults.py build/faults.json
 
 lint: $(STAMP)  ## ruff, snakefmt and snakemake --lint
 	$(BIN)/ruff check .

@@ -71,13 +71,13 @@ def unlock(folder):
 
 
 class Started:
-    """The workflow started in the background, its output in ``folder/output``."""
+    """The workflow started in the background, its output in ``folder/output``. options: of Snakemake."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.folder = folder
         self.output = folder / "output"
         with self.output.open("w") as file:
-            line = command(folder, *arguments(TABLES))
+            line = command(folder, *(options or arguments(TABLES)))
             self.process = subprocess.Popen(line, cwd=folder, stdout=file, stderr=file)
 
     def text(self):
@@ -97,6 +97,19 @@ class Started:
         """kill -9 of Snakemake alone: its jobs go on."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+def scripts_alive(folder):
+    """Process id -> name of the script, such as train, of each job that runs in ``folder``."""
+    found = {}
+    for pid in jobs_alive(folder):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        except OSError:
+            continue  # ended
+        names = [Path(word).name for word in words if "/.snakemake/scripts/" in word]
+        found |= {pid: name.removesuffix(".py").partition(".")[2] for name in names}
+    return found
 
 
 def jobs_alive(folder):

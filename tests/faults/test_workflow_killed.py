@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from faults.small_workflow import (
     jobs_alive,
     make_folder,
     run,
+    scripts_alive,
     unlock,
     wait_for_the_end_of_jobs,
 )
@@ -104,6 +106,44 @@ def test_snakemake_killed_at_many_moments(finished, tmp_path, injected, all_mome
                 if kill_after(folder, seconds):
                     unlock(folder)
         wait_for_the_end_of_jobs(folder)
+        done = run(folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert_same(folder, finished)
+
+
+def test_a_job_is_killed(finished, tmp_path, injected, all_moments):
+    """As when memory runs out: the workflow says which job, and the same command goes on; no lock is left."""
+    if not all_moments:
+        pytest.skip("a training alone is killed often enough: make faults")
+    folder = make_folder(tmp_path / "killed")
+    with injected("kill -9 of a job of the workflow"):
+        started = Started(folder)
+        assert started.wait_until((folder / STATE).exists), started.text()[-3000:]
+        (training,) = [pid for pid, script in scripts_alive(folder).items() if script == "train"]
+        os.kill(training, signal.SIGKILL)
+        assert started.process.wait(timeout=300) == 1
+        assert "died with <Signals.SIGKILL: 9>" in started.text() and "Error in rule train:" in started.text()
+        assert (folder / STATE).exists() and jobs_alive(folder) == []
+        done = run(folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        log = (folder / "logs/tiny/train/contrastive-whole.log").read_text()
+        assert "going on from step" in log
+        assert_same(folder, finished)
+
+
+def test_intermediate_results_are_deleted(finished, tmp_path, injected, all_moments):
+    """As when old files of a scratch disk are removed: nothing is missed, and what is asked for is made again."""
+    if not all_moments:
+        pytest.skip("Snakemake's own work: make faults")
+    folder = shutil.copytree(finished[0], tmp_path / "purged", symlinks=True)
+    with injected("intermediate results deleted"):
+        for name in ("prepared", "tracks", "models", "metrics"):
+            shutil.rmtree(folder / RESULTS / name)
+        tables = {path.name: path.read_bytes() for path in (folder / RESULTS / "tables").iterdir()}
+        done = run(folder)
+        assert done.returncode == 0 and "Nothing to be done" in done.stderr, done.stderr[-3000:]
+        assert tables == {path.name: path.read_bytes() for path in (folder / RESULTS / "tables").iterdir()}
+        shutil.rmtree(folder / RESULTS / "tables")
         done = run(folder)
         assert done.returncode == 0, done.stderr[-3000:]
         assert_same(folder, finished)

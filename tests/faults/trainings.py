@@ -93,7 +93,32 @@ def reconstruct(folder, index):
     run_tracker(build_tracker("dbscan"), read_events(index, "test"), *outputs)
 
 
-ACTIONS = {"train": train, "prepare": prepare, "reconstruct": reconstruct}
+def use_kernel(folder, cache):
+    """Compile a kernel and keep it in ``cache``, or load it from there; nothing can be kept beside its source."""
+    import numba
+
+    os.environ.update(HOME=cache, XDG_CACHE_HOME=cache)
+    numba.config.CACHE_DIR = cache
+    names = {}
+    exec(compile("def double(x):\n    return 2 * x\n", "/proc/version", "exec"), names)
+    assert numba.njit(cache=True)(names["double"])(21) == 42
+
+
+def allocate(folder, library):
+    """Ask for more memory than any machine has."""
+    import numpy as np
+    import torch
+
+    {"numpy": np.ones, "torch": torch.ones}[library](10**15)
+
+
+ACTIONS = {
+    "train": train,
+    "prepare": prepare,
+    "reconstruct": reconstruct,
+    "use_kernel": use_kernel,
+    "allocate": allocate,
+}
 
 
 def act(action, folder, kill_at=None, signal_at=None, traced=TRACED, kill_write=None, limit=None, **options):
@@ -145,6 +170,7 @@ def _kill_while_writing(number):
 
 def serve():
     """Answer requests: the process id of an action that was started, or the exit code of one waited for."""
+    import numba  # noqa: F401
     import torch
 
     import trackbench.data.shards
