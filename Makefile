@@ -46,8 +46,8 @@ reproduce: $(STAMP)  ## the smoke run (or CONFIG) twice, other cores and order o
 unlock: $(STAMP)  ## after kill -9 or a power cut: remove the stale lock, then run again
 	$(BIN)/snakemake --unlock
 
-test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run all tests, or those that PYTEST_OPTIONS select
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 faults: $(STAMP)  ## kills, full disks, damaged files at many moments; record and table of docs/faults.md
 	$(BIN)/python -m pytest -m faults --all-faults --faults-record build/faults.json tests/faults tests

@@ -6,7 +6,8 @@
 #   tests/slurm/cluster.sh status                          0 = the node takes jobs
 #   tests/slurm/cluster.sh stop                            cancel all jobs, stop the daemons, remove the configuration
 #
-# Exit codes: 0 done, 2 used wrongly, 3 not possible here (the reason is the last line of standard error).
+# Exit codes: 0 done, 1 SLURM does not work though all it needs is there, 2 used wrongly, 3 not possible here: no root, no
+# packages and none to be had, a SLURM of somebody else. The reason is the last line of standard error.
 # Everything is in TRACKBENCH_SLURM (default /var/tmp/trackbench-slurm) except the configuration: programs inside jobs
 # find it in /etc/slurm only. A slurm.conf that this script has not written is never touched. tasks.txt there has a line
 # for each task that ran. TRACKBENCH_SLURM_CPUS and TRACKBENCH_SLURM_MB: CPUs and memory of the node; more than there
@@ -23,6 +24,11 @@ PATH=$PATH:/usr/sbin:/sbin
 impossible() {
   echo "slurm: $1" >&2
   exit 3
+}
+
+fault() {
+  echo "slurm: $1" >&2
+  exit 1
 }
 
 is_running() { # by pid file: does the process that the daemon $1 has written down still live under that name?
@@ -61,13 +67,16 @@ install() {
   [ -n "$(missing)" ] || return 0
   command -v apt-get >/dev/null || impossible "no apt-get to install ${PACKAGES[*]} with"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq update >&2 || impossible "apt-get update failed"
+  local reachable=yes
+  apt-get -qq --error-on=any update >&2 || reachable=""
   # The scripts of the packages must not start daemons of their own.
   local guard=/usr/sbin/policy-rc.d made="" code=0
   [ -e $guard ] || { printf '#!/bin/sh\nexit 101\n' >$guard && chmod +x $guard && made=yes; }
   apt-get -qq -y --no-install-recommends install "${PACKAGES[@]}" >&2 || code=$?
   [ -z "$made" ] || rm -f $guard
-  [ $code = 0 ] || impossible "apt-get install failed"
+  [ $code = 0 ] || [ -n "$reachable" ] || impossible "the packages are not to be had: apt-get update failed"
+  [ $code = 0 ] || fault "apt-get install ${PACKAGES[*]} failed"
+  [ -z "$(missing)" ] || fault "still not installed: $(missing)"
 }
 
 configure() {
@@ -132,16 +141,16 @@ start() {
   configure
   trap 'stop' EXIT # a start that fails leaves nothing behind
   # An account of its own runs munged: it wants its folders closed to others.
-  [ -s /etc/munge/munge.key ] || impossible "/etc/munge/munge.key is missing; the package munge makes it"
+  [ -s /etc/munge/munge.key ] || fault "/etc/munge/munge.key is missing; the package munge makes it"
   runuser -u munge -- munged --socket="$HOME_DIR/munge/socket" --pid-file="$HOME_DIR/munge/munged.pid" \
     --log-file="$HOME_DIR/munge/munged.log" --seed-file="$HOME_DIR/munge/seed" ||
-    impossible "munged does not start, see $HOME_DIR/munge/munged.log"
+    fault "munged does not start, see $HOME_DIR/munge/munged.log"
   ln -sf munge/munged.pid "$HOME_DIR/munged.pid"
-  wait_for 10 encoded || impossible "munge does not answer"
-  slurmctld || impossible "slurmctld does not start, see $HOME_DIR/slurmctld.log"
-  wait_for 15 scontrol ping || impossible "slurmctld does not answer, see $HOME_DIR/slurmctld.log"
-  slurmd || impossible "slurmd does not start, see $HOME_DIR/slurmd.log"
-  wait_for 30 takes_jobs || impossible "the node stays $(node_state), see $HOME_DIR/slurmd.log"
+  wait_for 10 encoded || fault "munge does not answer"
+  slurmctld || fault "slurmctld does not start, see $HOME_DIR/slurmctld.log"
+  wait_for 15 scontrol ping || fault "slurmctld does not answer, see $HOME_DIR/slurmctld.log"
+  slurmd || fault "slurmd does not start, see $HOME_DIR/slurmd.log"
+  wait_for 30 takes_jobs || fault "the node stays $(node_state), see $HOME_DIR/slurmd.log"
   trap - EXIT
   sinfo --noheader --format="slurm: node %N, %c CPUs, %m MB, %G, state %t"
 }
