@@ -107,8 +107,9 @@ def scripts_alive(folder):
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         except OSError:
             continue  # ended
-        names = [Path(word).name for word in words if "/.snakemake/scripts/" in word]
-        found |= {pid: name.removesuffix(".py").partition(".")[2] for name in names}
+        for word in words:
+            if "/.snakemake/scripts/" in word:
+                found[pid] = Path(word).stem.partition(".")[2]
     return found
 
 
