@@ -6,7 +6,9 @@ more cores and memory than the machine.
 """
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -66,9 +68,55 @@ def test_every_group_of_the_profile_has_its_size_and_consists_of_rules():
         assert f"rule {rule}:\n" in rules or f" as {rule} with:\n" in rules, rule
 
 
-def cluster(*command):
+def runtimes():
+    """Time limit of each rule that has one, as its file says [min]."""
+    own, origin = {}, {}
+    rule = r"^(?:use )?rule (?:(\w+) as )?(\w+)(?: with)?:\n(.*?)(?=^\S|\Z)"
+    for base, name, body in re.findall(rule, rules_text(), re.MULTILINE | re.DOTALL):
+        origin[name] = base
+        if given := re.search(r"^ +runtime=(\d+),", body, re.MULTILINE):
+            own[name] = int(given[1])
+    return {name: own.get(name, own.get(base)) for name, base in origin.items() if {name, base} & own.keys()}
+
+
+SHOW_RUNTIMES = """
+import json, sys
+from snakemake import cli, logging
+
+found = {}
+
+
+def note(record):
+    if hasattr(record, "resources"):
+        found[record.rule_name] = record.resources["runtime"]
+    return True
+
+
+logging.logger.addFilter(note)
+try:
+    cli.main(sys.argv[1:])
+finally:
+    print("RUNTIMES", json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_starts_anew_after_its_time_limit_gets_more_time():
+    """Of a dry run of second attempts; train goes on from its state and needs no more."""
+    options = ["--dry-run", "--forceall", "--attempt", "2", "--configfile", "config/smoke.yaml"]
+    command = [sys.executable, "-c", SHOW_RUNTIMES, *options, "--profile", "profiles/slurm"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    second = json.loads(done.stdout.partition("RUNTIMES ")[2].splitlines()[0])
+    first = {rule: minutes for rule, minutes in runtimes().items() if rule in second}
+    assert len(first) == len(second) - 1  # all but the rule all
+    longer = {rule for rule, minutes in first.items() if minutes > 20} - {"train"}  # others take a minute
+    assert longer == set(load("slurm")["set-resources"])
+    assert second == {rule: first[rule] * (2 if rule in longer else 1) for rule in first} | {"all": second["all"]}
+
+
+def cluster(*command, **node):
     """Run the script with a command."""
-    environment = {**os.environ, **NODE}
+    environment = {**os.environ, **NODE, **node}
     return subprocess.run([CLUSTER, *command], env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -83,6 +131,17 @@ def slurm():
     yield Path(os.environ.get("TRACKBENCH_SLURM", "/var/tmp/trackbench-slurm"))
     done = cluster("stop")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slurm
+def test_a_configuration_that_slurm_does_not_take_is_a_fault_and_no_reason_to_skip():
+    cluster("stop")
+    done = cluster("start", TRACKBENCH_SLURM_CPUS="many")
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 1, done.stderr
+    assert "slurmctld does not start" in done.stderr
+    assert not Path("/etc/slurm/slurm.conf").exists()
 
 
 def make_folder(folder):
