@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 BENCH := build/bench/event000000001
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo smoke reproduce unlock test faults lint format lock conda-tools conda-pin bench plan gpu-wheels gpu-train gpu-bench clean
+.PHONY: help install demo smoke reproduce unlock test faults lint format lock conda-tools conda-pin bench plan slurm-smoke gpu-wheels gpu-train gpu-bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## */\t/' | expand -t 14
@@ -87,6 +87,10 @@ plan: PLAN_CORES := $(if $(filter-out file,$(origin CORES)),$(CORES))
 plan: $(STAMP)  ## jobs of CONFIG on a cluster, projected time of simulating EVENTS events on CORES="16 128 1000"
 	$(BIN)/python benchmarks/plan_campaign.py $(if $(PLAN_CONFIG),--configfile $(PLAN_CONFIG)) \
 	  $(if $(EVENTS),--events $(EVENTS)) $(if $(PLAN_CORES),--cores $(PLAN_CORES))
+
+slurm-smoke: $(STAMP)  ## as root: the smoke run through SLURM on this machine (installs it), compared with a run without
+	tests/slurm/cluster.sh start --install && tests/slurm/cluster.sh stop
+	$(BIN)/python benchmarks/record_slurm_smoke.py
 
 # The scripts of gpu/ need no .venv: they run with the Python of a machine with a GPU (docs/gpu.md).
 GPU_PYTHON ?= $(if $(DRY),$(BIN)/python,python3)
