@@ -24,7 +24,7 @@ from trackbench.campaign.samples import Samples
 from trackbench.campaign.study import Study, read_study
 from trackbench.campaign.trainings import check_settings, progress, train_models
 from trackbench.campaign.workers import Clock, Workers
-from trackbench.errors import ConfigError, InputError, TrackbenchError
+from trackbench.errors import ConfigError, InputError, Stopped, TrackbenchError
 from trackbench.training import run as training_run
 from trackbench.training.deadline import stop_after
 from trackbench.training.sitting import stop_signals
@@ -317,6 +317,35 @@ def test_a_failed_training_does_not_stop_the_others(samples, monkeypatch):
     with pytest.raises(TrackbenchError, match=r"encreg on 3-6 \(CUDA out of memory"):
         train_models(samples, later(), 1, "code", lambda: None)
     assert [one.state for one in progress(samples)] == ["not begun", "trained"]
+
+
+def test_a_batch_system_that_stops_a_training_stops_all(samples, monkeypatch):
+    """SIGTERM before the time is over: the training saves, the next one is not begun, the same call goes on."""
+    plain, steps = training_run.Trainer._batch, []
+
+    def batch(self, step):
+        steps.append(step)
+        if len(steps) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, step)
+
+    monkeypatch.setattr(training_run.Trainer, "_batch", batch)
+    with pytest.raises(Stopped, match="stopped by SIGTERM at step 4 of 6, saved"):
+        train_models(samples, later(), 1, "code", lambda: None)
+    first, second = progress(samples)
+    assert (first.state, second.state) == ("in training", "not begun") and steps == [0, 1, 2, 3]
+    assert train_models(samples, later(), 1, "code", lambda: None)
+    assert steps[4:] == [4, 5, 0, 1, 2, 3]
+
+
+def test_a_training_that_fails_as_the_time_is_over_has_failed(samples, monkeypatch):
+    def fail(*_):
+        signal.raise_signal(signal.SIGALRM)
+
+    monkeypatch.setattr(training_run.Trainer, "_step", fail)
+    monkeypatch.setattr(training_run.Trainer, "_save", lambda *_: (_ for _ in ()).throw(InputError("disk full")))
+    with pytest.raises(TrackbenchError, match=r"failed: encreg on 3-6 \(disk full\); encreg on 6-12 \(disk full\)"):
+        train_models(samples, later(), 1, "code", lambda: None)
 
 
 def test_weights_of_other_settings_are_refused(samples):

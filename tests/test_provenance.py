@@ -54,6 +54,24 @@ def test_a_mixture_of_versions_is_named(manifests, tmp_path):
     assert "| numpy 2.4.5 | 1 | model |" in text and "| numpy 2.4.6 | 2 | sample, tracks |" in text
 
 
+def test_a_model_made_with_several_is_named(manifests, tmp_path):
+    """A row for each sitting of a training that went on with something else, one result all the same."""
+    machine = {"cpu": "Chip", "cpus": 2, "system": "Linux", "arch": "x86_64"}
+    first = {"threads": 1, "device": "cuda (Card)", "machine": machine, "versions": VERSIONS | {"torch": "2.12.0"}}
+    last = {"threads": 4, "device": "cpu", "machine": machine, "versions": VERSIONS | {"torch": "2.13.0"}}
+    sittings = [{**first, "first_step": 1, "last_step": 30}, {**last, "first_step": 31, "last_step": 40}]
+    write_json(manifests[1], {**last, "sittings": sittings})
+    table = provenance(manifests, tmp_path, threads=1)[:4]
+    assert list(table["result"])[1:3] == ["models/a/main-facts.json"] * 2
+    assert list(table["torch"])[1:3] == ["2.12.0", "2.13.0"] and list(table["threads"])[1:3] == [1, 4]
+    text = provenance_markdown(table)
+    assert "**Mixed within models/a/main-facts.json: threads, device, torch.**" in text and "**Mixed: torch.**" in text
+    assert "| numpy 2.4.6 | 3 | sample, model, tracks |" in text and "| torch 2.12.0 | 1 | model |" in text
+    write_json(manifests[1], {**last, "sittings": sittings[1:]})
+    text = provenance_markdown(provenance(manifests, tmp_path, threads=1)[:3])
+    assert "Mixed" not in text
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

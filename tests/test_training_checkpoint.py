@@ -1,18 +1,23 @@
 """The folder of a training: one at a time, nothing half written, nothing of another configuration."""
 
 import errno
+import io
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from trackbench.errors import ConfigError, InputError
-from trackbench.training.checkpoint import HISTORY, LOCK, STATE, RunFolder, config_hash
+from trackbench.training.checkpoint import FINISHED, HISTORY, PREVIOUS, STATE, RunFolder, config_hash
+from trackbench.training.lock import LOCK
 
 IDENTITY = {"task": "encreg", "network": {"width": 32, "inputs": "xyz"}, "training": {"learning_rate": 1e-3}, "seed": 1}
 
@@ -49,13 +54,83 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, value):
         assert run.load() is None
 
 
-def test_clear_leaves_the_lock_only(tmp_path):
+def test_the_state_before_is_kept_and_takes_the_place_of_a_damaged_one(tmp_path, caplog):
     with RunFolder(tmp_path, IDENTITY) as run:
-        run.save(state(), "")
-        run.clear()
+        for value in (1.0, 2.0, 3.0):
+            run.save(state(value), "")
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([STATE, PREVIOUS, HISTORY, LOCK])
+    before = (tmp_path / PREVIOUS).read_bytes()
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:500])
+    with RunFolder(tmp_path, IDENTITY) as run:
+        assert run.load()["network"]["a.weight"][0, 0] == 2.0
+        assert len(caplog.records) == 1
+        assert "state.pt: damaged training state (" in caplog.text and "saved before it, previous.pt" in caplog.text
+        run.save(state(4.0), "")
+        assert (tmp_path / PREVIOUS).read_bytes() == before  # the damaged one does not take its place
+        assert run.load()["network"]["a.weight"][0, 0] == 4.0
+        (tmp_path / STATE).unlink()  # killed between the two renames
+        assert run.load()["network"]["a.weight"][0, 0] == 2.0
+
+
+def test_both_states_damaged_is_refused(tmp_path):
+    with RunFolder(tmp_path, IDENTITY) as run:
+        for name in (PREVIOUS, STATE):
+            (tmp_path / name).write_bytes(b"PK")
+        with pytest.raises(
+            InputError, match=r"state\.pt: damaged training state \(.*\), and previous\.pt as well, .*remove"
+        ):
+            run.load()
+
+
+def test_a_finished_training_is_kept_and_holds_nobody_up(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "trackbench")
+    with RunFolder(tmp_path, IDENTITY) as run:
+        run.finish()  # nothing was saved
+        run.save(state(1.0), "")
+        run.save(state(2.0), "")
+        run.finish()
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([FINISHED, HISTORY, LOCK])
+        assert run.load()["network"]["a.weight"][0, 0] == 2.0
+        run.finish()
+    finished = (tmp_path / FINISHED).read_bytes()
+    with RunFolder(tmp_path, {**IDENTITY, "seed": 2}) as run:
         assert run.load() is None
-        run.clear()
-    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+        assert "finished training of another configuration (seed 1 there, 2 now); training anew" in caplog.text
+        assert (tmp_path / FINISHED).read_bytes() == finished
+        run.save(state(5.0), "")
+        assert not (tmp_path / PREVIOUS).exists()  # what is finished is no earlier state of this one
+        run.finish()
+        assert run.load()["network"]["a.weight"][0, 0] == 5.0
+    (tmp_path / FINISHED).write_bytes(finished[:500])
+    with RunFolder(tmp_path, IDENTITY) as run:
+        assert run.load() is None
+        assert "finished.pt: damaged training state" in caplog.text
+
+
+def rewritten(path, change):
+    """Write an archive anew, its entries put through ``change(name, content)``, with right checksums."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, change(name, content))
+    path.write_bytes(buffer.getvalue())
+
+
+def test_a_state_that_this_torch_cannot_read_names_both_versions(tmp_path, monkeypatch):
+    with RunFolder(tmp_path, IDENTITY) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "__version__", "9.8.7")
+            run.save(state(), "")
+        rewritten(tmp_path / STATE, lambda name, content: content)
+        assert run.load()["step"] == 7  # another version alone is no reason
+        rewritten(tmp_path / STATE, lambda name, content: b"new" if name.endswith("data.pkl") else content)
+        with pytest.raises(InputError) as error:
+            run.load()
+    text = str(error.value)
+    assert f"state.pt: training state written by torch 9.8.7, which torch {torch.__version__} cannot read (" in text
+    assert f"; go on with torch 9.8.7, or remove {tmp_path} to train anew." in text and "damaged" not in text
 
 
 def test_hash_of_the_configuration():
@@ -151,11 +226,22 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
 
 
 def test_the_folder_is_held_once_even_within_a_process(tmp_path):
-    message = rf"another training \(process {os.getpid()}\) is using this folder"
+    message = (
+        rf"another training \(process {os.getpid()} on {socket.gethostname()}\) is using this folder, .*; wait for"
+    )
     with RunFolder(tmp_path, IDENTITY), pytest.raises(InputError, match=message):
         RunFolder(tmp_path, IDENTITY).__enter__()
     with RunFolder(tmp_path, IDENTITY):
         pass
+
+
+def test_leftovers_of_outputs_are_removed_but_not_those_of_other_trainings(tmp_path):
+    (tmp_path / ".tmp-abcd_123-w.pt").write_bytes(b"half")
+    others = [".tmp-abcd_123-dense-w.pt", ".tmp-abcd_123-w.pt.x", ".tmp-abcd_123-wXpt"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"half")
+    with RunFolder(tmp_path / "w.training", IDENTITY, [tmp_path / "w.pt", tmp_path / "none/h.csv"]):
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "w.training"])
 
 
 def test_an_error_inside_frees_the_folder(tmp_path):
@@ -165,13 +251,50 @@ def test_an_error_inside_frees_the_folder(tmp_path):
         pass
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EAGAIN, "another training is using this folder"),
+        (errno.EACCES, "another training is using this folder"),
+        (
+            errno.ENOLCK,
+            r"cannot be locked \(No locks available\), expected a file system with locks; put the results on",
+        ),
+        (errno.EINVAL, r"cannot be locked \(Invalid argument\), expected a file system with locks"),
+        (errno.EIO, r"cannot be locked \(Input/output error\); run again when that is mended"),
+        (errno.ESTALE, r"cannot be locked \(Stale file handle\); run again when that is mended"),
+    ],
+)
+def test_why_a_folder_cannot_be_locked_is_said(tmp_path, monkeypatch, number, message):
     def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(InputError, match=r"cannot be locked \(No locks available\), expected a file system with locks"):
+    with pytest.raises(InputError, match=message):
         RunFolder(tmp_path, IDENTITY).__enter__()
+
+
+def test_where_locks_are_of_one_machine_the_training_that_came_last_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with RunFolder(tmp_path, IDENTITY) as first, RunFolder(tmp_path, IDENTITY) as second:
+        message = rf"another training \(process {os.getpid()} on .*\) uses this folder now, .*; this one ends, that one"
+        with pytest.raises(InputError, match=message):
+            first.save(state(1.0), "")
+        second.save(state(2.0), "")
+        second.finish()
+        with pytest.raises(InputError, match=message):  # woken up late: does not bring a state back
+            first.save(state(1.0), "")
+        assert not (tmp_path / STATE).exists()
+
+
+def test_a_folder_that_was_removed_while_training_is_made_again(tmp_path):
+    with RunFolder(tmp_path / "run", IDENTITY) as run:
+        run.save(state(1.0), "")
+        for path in (tmp_path / "run").iterdir():
+            path.unlink()
+        (tmp_path / "run").rmdir()
+        run.save(state(2.0), "")
+        assert run.load()["network"]["a.weight"][0, 0] == 2.0
 
 
 @pytest.mark.faults
@@ -193,4 +316,4 @@ def test_another_process_holds_the_folder_until_it_is_killed(tmp_path):
         other.send_signal(signal.SIGKILL)
         other.wait()
     with RunFolder(tmp_path, IDENTITY):
-        assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / LOCK).read_text().startswith(f"{os.getpid()} on {socket.gethostname()}\n")

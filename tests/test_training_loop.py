@@ -18,9 +18,9 @@ from toy_tasks import CONFIG, IDENTITY, ToyTask, toy_train, write_toy_sample
 
 from trackbench.errors import ConfigError, InputError, TrackbenchError
 from trackbench.training import sitting
-from trackbench.training.checkpoint import HISTORY, STATE, RunFolder
+from trackbench.training.checkpoint import HISTORY, PREVIOUS, STATE, RunFolder
 from trackbench.training.config import TrainingConfig
-from trackbench.training.progress import TIME_COLUMNS
+from trackbench.training.progress import TIME_COLUMNS, changes
 from trackbench.training.schedule import learning_rate
 from trackbench.training.stream import EventStream
 
@@ -165,14 +165,27 @@ def test_another_configuration_is_refused(index, tmp_path):
     assert (tmp_path / STATE).read_bytes() == before
 
 
-def test_a_damaged_state_is_refused(index, tmp_path):
+def test_a_damaged_state_goes_on_from_the_one_before(index, whole, tmp_path, caplog):
     with pytest.raises(Interrupted):
-        toy_train(index, tmp_path, raise_at(10))
+        toy_train(index, tmp_path, raise_at(10))  # saved at steps 3, 6 and 9
     content = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(content[: len(content) // 2])
+    again = ToyTask()
+    assert_same(toy_train(index, tmp_path, again), whole)
+    assert again.count == 24 - 6 and again.fitted == 0
+    assert "state.pt: damaged training state (" in caplog.text and "saved before it, previous.pt" in caplog.text
+
+
+def test_a_damaged_state_with_none_before_is_refused(index, tmp_path):
+    with pytest.raises(Interrupted):
+        toy_train(index, tmp_path, raise_at(10))
+    for name in (STATE, PREVIOUS):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    left = (tmp_path / STATE).read_bytes()
     with pytest.raises(InputError, match="damaged training state"):
         toy_train(index, tmp_path)
-    assert (tmp_path / STATE).read_bytes() == content[: len(content) // 2]
+    assert (tmp_path / STATE).read_bytes() == left
 
 
 def test_a_folder_in_use_is_refused(index, tmp_path):
@@ -180,15 +193,39 @@ def test_a_folder_in_use_is_refused(index, tmp_path):
         toy_train(index, tmp_path)
 
 
-def test_other_threads_are_warned_of(index, tmp_path, caplog):
+def test_other_threads_are_warned_of_and_kept(index, whole, tmp_path, caplog):
     with pytest.raises(Interrupted):
         toy_train(index, tmp_path, raise_at(10))
     torch.set_num_threads(2)
     try:
-        toy_train(index, tmp_path)
+        model = toy_train(index, tmp_path)
     finally:
         torch.set_num_threads(1)
-    assert "the last bits of the result may differ" in caplog.text
+    assert "begun with threads 1, now 2: the last bits of the result may differ" in caplog.text
+    found = [(one["first_step"], one["last_step"], one["threads"]) for one in model.sittings]
+    assert found == [(1, 9, 1), (10, 24, 2)]
+    assert all(one["device"] == "cpu" and one["versions"]["torch"] for one in model.sittings)
+
+
+def test_sittings_with_the_same_are_one(index, whole, tmp_path, caplog):
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            toy_train(index, tmp_path, raise_at(7))
+    model = toy_train(index, tmp_path)
+    assert model.sittings == whole.sittings and len(whole.sittings) == 1
+    assert "may differ" not in caplog.text
+
+
+def test_what_is_told_of_two_sittings():
+    before = {
+        "threads": 1,
+        "device": "cpu",
+        "machine": {"cpu": "A", "cpus": 2},
+        "versions": {"torch": "1", "numpy": "2"},
+    }
+    now = {**before, "machine": {"cpu": "B", "cpus": 4}, "versions": {"torch": "2", "numpy": "2", "scipy": "1"}}
+    assert changes(before, now) == ["cpu A, now B", "torch 1, now 2"]
+    assert changes(before, {**before, "machine": {"cpu": "A", "cpus": 9}, "versions": {"scipy": "1"}}) == []
 
 
 # signals

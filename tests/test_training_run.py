@@ -1,7 +1,10 @@
 """One training from settings to files, and ``trackbench train``, with the real tasks on toy shards."""
 
 import json
+import logging
 import os
+import re
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +16,9 @@ import yaml
 from toy_tasks import write_toy_sample
 
 from trackbench.cli import main as entry
+from trackbench.cli import train as train_command
 from trackbench.cli.train import read_blocks
-from trackbench.errors import ConfigError, InputError, TrackbenchError
+from trackbench.errors import ConfigError, InputError, Stopped, TrackbenchError
 from trackbench.settings import build_dataclass
 from trackbench.trackers.layers.weights import load_weights
 from trackbench.training import run
@@ -95,7 +99,10 @@ def test_files_and_facts(index, tmp_path):
     network, found = load_weights(tmp_path / "w.pt", ("encreg",))
     assert facts["parameters"] == sum(value.numel() for value in network.parameters())
     assert found["best_step"] == facts["best_step"] and "seconds" not in found  # equal trainings, equal bytes
-    assert [path.name for path in (tmp_path / "w.training").iterdir()] == ["lock"]
+    (sitting,) = facts["sittings"]
+    assert (sitting["first_step"], sitting["last_step"]) == (1, 6)
+    assert all(facts[name] == sitting[name] for name in ("device", "threads", "machine", "versions"))
+    assert sorted(path.name for path in (tmp_path / "w.training").iterdir()) == ["finished.pt", "history.csv", "lock"]
 
 
 def test_padded_length_of_the_sample(index, tmp_path):
@@ -122,14 +129,73 @@ def test_padded_length_of_the_sample(index, tmp_path):
             train_model(index, manifest, JOB, files(tmp_path))
 
 
-def test_trained_again_after_success(index, tmp_path):
+OUTPUTS = ("w.pt", "h.csv", "f.json")
+
+
+def remove_outputs(folder):
+    """As Snakemake does before it runs a job; returns their bytes."""
+    found = [(folder / name).read_bytes() for name in OUTPUTS]
+    for name in OUTPUTS:
+        (folder / name).unlink()
+    return found
+
+
+def test_a_finished_training_writes_its_files_again(index, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "trackbench")
     call(index, tmp_path)
-    before = (tmp_path / "w.pt").read_bytes()
-    call(index, tmp_path)  # nothing of the first training is in the way
-    assert (tmp_path / "w.pt").read_bytes() == before
-    (tmp_path / "w.pt").unlink()  # as Snakemake does before it runs a job
+    steps = stop_at(monkeypatch, None)
+    before = remove_outputs(tmp_path)
+    torch.set_num_threads(2)  # what it was trained with is told, not what it is written with
+    call(index, tmp_path, replace(JOB, threads=2))
+    torch.set_num_threads(1)
+    assert remove_outputs(tmp_path) == before and steps == []
+    message = f"trained before, to step 6: the same weights again; remove {tmp_path / 'w.training'} to train anew"
+    assert message in caplog.messages
+    shutil.rmtree(tmp_path / "w.training")
+    call(index, tmp_path)
+    assert steps == [*range(6)] and remove_outputs(tmp_path)[0] == before[0]
+
+
+@pytest.mark.parametrize("kind", list(HEADS))
+def test_a_finished_state_holds_no_more_than_the_results(index, tmp_path, kind):
+    heads, bins = HEADS[kind]
+    job = replace(JOB, kind=kind, blocks={"network": {**NETWORK, **heads}, "loss": bins, "training": TRAINING})
+    call(index, tmp_path, job)
+    before = remove_outputs(tmp_path)
+    state = torch.load(tmp_path / "w.training/finished.pt", weights_only=True)["state"]
+    assert state.keys() == {"finished", "constants", "progress"}
+    call(index, tmp_path, job)
+    assert remove_outputs(tmp_path) == before
+
+
+def test_other_settings_after_a_finished_training_train_anew(index, tmp_path, monkeypatch):
+    call(index, tmp_path)
+    (before, *_), steps = remove_outputs(tmp_path), stop_at(monkeypatch, None)
     call(index, tmp_path, replace(JOB, seed=6))
-    assert (tmp_path / "w.pt").read_bytes() != before
+    assert steps == [*range(6)] and remove_outputs(tmp_path)[0] != before
+    call(index, tmp_path)
+    assert steps == [*range(6)] * 2 and (tmp_path / "w.pt").read_bytes() == before
+
+
+def test_facts_name_every_sitting(index, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Stopped):
+            call(index, tmp_path)
+    try:
+        facts = call(index, tmp_path, replace(JOB, threads=2))
+    finally:
+        torch.set_num_threads(1)
+    found = [(one["first_step"], one["last_step"], one["threads"]) for one in facts["sittings"]]
+    assert found == [(1, 4, 1), (5, 6, 2)] and facts["threads"] == 2
+    assert facts == json.loads((tmp_path / "f.json").read_text())
+
+
+def test_half_written_outputs_of_a_killed_training_are_removed(index, tmp_path):
+    for name in OUTPUTS:
+        (tmp_path / f".tmp-abcdefgh-{name}").write_bytes(b"half")
+    call(index, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*OUTPUTS, "w.training"])
 
 
 def test_weights_of_another_configuration_are_not_lost(index, tmp_path):
@@ -231,6 +297,30 @@ def test_train_command(command, index, tmp_path, settings):
     assert load_weights(out)[1]["seed"] == 5
     names = sorted(path.name for path in out.parent.iterdir())
     assert names == ["encreg-facts.json", "encreg-history.csv", "encreg.pt", "encreg.training"]
+
+
+def test_train_command_notices_weights_and_states_of_other_code(command, index, tmp_path, settings, monkeypatch):
+    out = tmp_path / "w.pt"
+    options = ("train", "encreg", "--index", index, "--out", out, "--config", settings, "--seed", 5)
+    assert command(*options)[0] == 0
+    monkeypatch.setattr(train_command, "code_digest", lambda *_: "other")
+    code, err = command(*options)
+    assert code == 2 and "holds weights of another configuration" in err
+    out.unlink()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        code, err = command(*options)
+        assert code == 2 and "stopped by SIGTERM at step 4 of 6, saved" in err
+    monkeypatch.undo()
+    code, err = command(*options)
+    assert code == 2 and re.search(r"another configuration \(code 'other' there, '[0-9a-f]{16}' now\)", err)
+
+
+def test_the_digest_of_the_command_follows_the_clusterer_of_the_mask():
+    plain = train_command._code({})
+    assert (
+        plain == train_command._code({"network": {"width": 8}}) != train_command._code({"network": {"mask": "cluster"}})
+    )
 
 
 @pytest.mark.parametrize(

@@ -226,11 +226,12 @@ def test_figures_of_scaling_and_of_dm_against_time(smoke):
     assert "scaling_pileup-2.png" in report and "dm_latency_pileup-2.png" in report
 
 
-def test_trained_models_leave_weights_history_and_no_state(smoke):
+def test_trained_models_leave_weights_history_and_a_finished_state(smoke):
     models = smoke / "results/smoke/models"
     names = sorted(path.relative_to(models).as_posix() for path in models.rglob("*.pt"))
-    few = ["contrastive/3-6.pt", "enccla/3-6.pt", "encreg/3-6.pt", "encreg/6-12.pt", "joint/3-6.pt"]
-    assert names == sorted([*few, "hept/pileup-2.pt", "heptv2/pileup-2.pt"])
+    few = ["contrastive/3-6", "enccla/3-6", "encreg/3-6", "encreg/6-12", "joint/3-6"]
+    trained = [*few, "hept/pileup-2", "heptv2/pileup-2"]
+    assert names == sorted(f"{name}{end}" for name in trained for end in (".pt", ".training/finished.pt"))
     facts = json.loads((models / "encreg/3-6-facts.json").read_text())
     assert (facts["steps"], facts["label"], facts["length"]) == (20, "smoke test", 300)
     history = pd.read_csv(models / "encreg/3-6-history.csv")

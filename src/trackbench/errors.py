@@ -18,6 +18,10 @@ class ConfigError(TrackbenchError):
     """An unknown, misspelt or wrong setting."""
 
 
+class Stopped(TrackbenchError):
+    """Asked to stop by a signal, or because time is over: nothing failed, and the same command goes on."""
+
+
 class MissingExtraError(TrackbenchError):
     """An optional package is needed and not installed."""
 

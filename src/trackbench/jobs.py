@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from trackbench.errors import TrackbenchError, describe
+from trackbench.errors import Stopped, TrackbenchError, describe
 from trackbench.files import DISK_FULL, MAKE_ROOM
 from trackbench.machine import surroundings
 from trackbench.workflow_end import announced_workflow, is_left_alone, starters, workflow_is_over
@@ -107,7 +107,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     """Let SIGTERM raise, so that half-written files are removed."""
 
     def stop(_number, _frame) -> None:
-        raise TrackbenchError(describe("this job", "stopped by SIGTERM", "", "run again"))
+        raise Stopped(describe("this job", "stopped by SIGTERM", "", "run again"))
 
     earlier = signal.signal(signal.SIGTERM, stop)
     try:

@@ -31,18 +31,19 @@ def provenance(manifests: Iterable[str | os.PathLike], run: str | os.PathLike, t
     """Read threads, machine and versions from manifests.
 
     manifests: JSON files below the folder ``run``; threads: of this job, the last row
-    Returns ``COLUMNS`` and a column per package, in the order of the manifests: "" for a package that took no part and
+    Returns ``COLUMNS`` and a column per package, in the order of the manifests, a row each; a model whose training went
+    on with something else has a row for each sitting. "" stands for a package that took no part and
     for what a manifest does not say (samples name no processor: their content does not depend on it).
     Raises InputError for a manifest without threads or versions.
     """
-    rows = [_row(Path(path), Path(run)) for path in manifests]
+    rows = [row for path in manifests for row in _rows(Path(path), Path(run))]
     rows.append(_flat(_THIS_JOB, _THIS_JOB, surroundings(threads)))
     packages = sorted({name for row in rows for name in row} - {*COLUMNS, "python", "trackbench"})
     table = pd.DataFrame(rows, columns=[*COLUMNS, "python", "trackbench", *packages])
     return table.fillna("").astype({"threads": int})
 
 
-def _row(path: Path, run: Path) -> dict:
+def _rows(path: Path, run: Path) -> list[dict]:
     name = path.relative_to(run).as_posix()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +54,8 @@ def _row(path: Path, run: Path) -> dict:
     if missing:
         what = f"says nothing of {' and '.join(missing)}"
         raise InputError(describe(path, what, "threads and versions", "remove it and run again"))
-    return _flat(name, _KINDS.get(name.partition("/")[0], "other"), content)
+    kind = _KINDS.get(name.partition("/")[0], "other")
+    return [_flat(name, kind, {**content, **sitting}) for sitting in content.get("sittings", [{}])]
 
 
 def _flat(name: str, kind: str, content: dict) -> dict:
@@ -67,7 +69,8 @@ def _flat(name: str, kind: str, content: dict) -> dict:
 def provenance_markdown(table: pd.DataFrame) -> str:
     """Say in Markdown what the results of ``provenance`` have in common, then one line per result.
 
-    A package, processor or number of threads that is not the same everywhere is listed with the results it made.
+    A package, processor or number of threads that is not the same everywhere is listed with the results it made, and a
+    model made with several is named.
     """
     parts = ["**Every result and what made it**", "", markdown_table(["", "results", "which"], _summary(table)), ""]
     mixed = _mixed(table)
@@ -76,6 +79,8 @@ def provenance_markdown(table: pd.DataFrame) -> str:
         parts += [f"**Mixed: {names}.** Results of one run were made with different versions; remove the older ones."]
     else:
         parts += ["Every package has one version in all of them."]
+    for name, columns in _mixed_models(table).items():
+        parts += ["", f"**Mixed within {name}: {', '.join(columns)}.** Its training went on with something else."]
     parts += ["", "Tables and figures are made from these by jobs whose logs end with their own versions and threads."]
     parts += ["", "Equal versions, threads and processors give equal bytes; others may change last digits.", ""]
     lines = [[str(cell) for cell in row] for row in table.drop(columns=["kind"]).itertuples(index=False)]
@@ -90,11 +95,18 @@ def _mixed(table: pd.DataFrame) -> list[str]:
     return [name for name in _packages(table) if len(set(table[name]) - {""}) > 1]
 
 
+def _mixed_models(table: pd.DataFrame) -> dict[str, list[str]]:
+    """Results made in several sittings -> columns in which these differ."""
+    several = table[table.duplicated("result", keep=False)]
+    groups = several.groupby("result", sort=False)
+    return {name: [column for column in group if len(set(group[column]) - {""}) > 1] for name, group in groups}
+
+
 def _summary(table: pd.DataFrame) -> list[list[str]]:
     """A row per value of each column: value, number of results, their kinds."""
     rows = []
     for column in ("threads", "device", "cpu", "system", *_packages(table)):
         known = table[table[column].astype(str) != ""]
         for value, group in known.groupby(column, sort=True):
-            rows.append([f"{column} {value}", str(len(group)), ", ".join(dict.fromkeys(group["kind"]))])
+            rows.append([f"{column} {value}", str(group["result"].nunique()), ", ".join(dict.fromkeys(group["kind"]))])
     return rows

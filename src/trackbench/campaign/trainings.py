@@ -10,7 +10,7 @@ import pandas as pd
 
 from trackbench.campaign.study import Study
 from trackbench.campaign.workers import Clock
-from trackbench.errors import ConfigError, TrackbenchError, describe
+from trackbench.errors import ConfigError, Stopped, TrackbenchError, describe
 from trackbench.training.deadline import stop_after
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,8 @@ def train_models(
     code: digest of the code; trained: called after each training
     wait: waits for the sample of a set until the clock is over, and says whether it is there; None = all are
     Returns whether all models are trained. A training that fails does not keep the others from being trained; in the
-    end TrackbenchError says which failed. Raises ConfigError if the weights that are there have other settings.
+    end TrackbenchError says which failed. Raises Stopped when a signal stops a training, which has then been saved;
+    ConfigError if the weights that are there have other settings.
     """
     failed = []
     for model, set_name in study.trainings():
@@ -64,6 +65,8 @@ def train_models(
         try:
             if clock.left() < SHORTEST_S or not _train(study, (model, set_name), clock, threads, code):
                 return False
+        except Stopped:
+            raise
         except (TrackbenchError, RuntimeError) as error:  # RuntimeError: memory of the device
             log.error("training %s on %s failed: %s", model, set_name, error)
             failed.append(f"{model} on {set_name} ({error})")
@@ -88,7 +91,7 @@ def _train(study: Study, what: tuple[str, str], clock: Clock, threads: int, code
     with stop_after(clock.left()) as deadline:
         try:
             train_model(index, index.with_name("manifest.json"), job, files)
-        except TrackbenchError as error:
+        except Stopped as error:
             if not deadline.reached:
                 raise
             log.info("time is over: %s", error)
@@ -112,7 +115,7 @@ def progress(study: Study) -> list[Progress]:
 
 
 def _progress(study: Study, model: str, set_name: str) -> Progress:
-    from trackbench.training.checkpoint import HISTORY, STATE
+    from trackbench.training.checkpoint import FINISHED, HISTORY, PREVIOUS, STATE
     from trackbench.training.config import TrainingConfig
 
     path, of_steps = study.weights(model, set_name), TrainingConfig(**study.blocks(model, set_name)["training"]).steps
@@ -121,7 +124,7 @@ def _progress(study: Study, model: str, set_name: str) -> Progress:
         values = facts["steps"], of_steps, facts["best_step"], facts["validation_loss"], facts["seconds"] / 3600
         return Progress(model, set_name, "trained", *values)
     folder = _state_folder(path)
-    if not (folder / STATE).exists():
+    if not any((folder / name).exists() for name in (STATE, PREVIOUS, FINISHED)):
         return Progress(model, set_name, "not begun", 0, of_steps)
     history = _read_history(folder / HISTORY)
     if history.empty:

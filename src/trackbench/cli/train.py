@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from trackbench.cli.events import read_yaml
+from trackbench.digest import PACKAGE, SOURCE, code_digest
 from trackbench.errors import ConfigError, InputError, describe, missing_extra
 from trackbench.training.config import TASKS
 
@@ -23,8 +24,8 @@ def add_parser(subparsers) -> None:
         description="Train a network on the training split of a prepared sample; its validation split decides which"
         " weights are kept. Beside FILE.pt, FILE-history.csv gets the losses and FILE-facts.json what was trained on"
         " what. A training that was stopped goes on when the same command is given again; its state is in"
-        " FILE.training, where only a lock file stays when it is done. Weights of another configuration are never"
-        " replaced; the same configuration is trained anew.",
+        " FILE.training. When it is done, the same command writes the same files once more without training; remove"
+        " FILE.training to train anew. Weights of another configuration are never replaced.",
         epilog="`trackbench reconstruct encreg EVENT --checkpoint FILE.pt --out DIR` uses the weights.",
     )
     parser.add_argument("task", metavar="TASK", help=f"what to train: {', '.join(TASKS)}")
@@ -61,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
         facts=out.with_name(out.stem + "-facts.json"),
         folder=out.with_suffix(".training"),
     )
-    sample = Path(args.index).resolve().parent.name
-    job = TrainingJob(args.task, blocks, args.seed, args.threads, model=out.stem, set_name=sample)
+    sample, code = Path(args.index).resolve().parent.name, _code(blocks)
+    job = TrainingJob(args.task, blocks, args.seed, args.threads, model=out.stem, set_name=sample, code=code)
     try:
         facts = train_model(args.index, Path(args.index).with_name("manifest.json"), job, files)
     except ConfigError as error:
@@ -70,6 +71,14 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.config}: {error}" if args.config else str(error)) from error
     best = f"best validation loss {facts['validation_loss']:.4g} at step {facts['best_step']}"
     logger.info("trained %s: %s of %d; weights are in %s", args.task, best, facts["steps"], out)
+
+
+def _code(blocks: dict) -> str:
+    """Digest of the library code that trains, so that a state of other code is noticed."""
+    network = blocks.get("network", {})
+    clusterer = network.get("mask_clusterer", "density_peaks") if network.get("mask") == "cluster" else None
+    modules = ["trackbench.training.run", *([f"trackbench.trackers.{clusterer}"] if clusterer else [])]
+    return code_digest(SOURCE / PACKAGE / "training" / "run.py", modules)
 
 
 def _require_index(path: str) -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trackbench.errors import TrackbenchError, describe
+from trackbench.errors import Stopped, describe
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Deadline:
 def stop_after(seconds: float) -> Iterator[Deadline]:
     """Send this process SIGTERM after so many seconds, > 0; the training loop saves its state and stops.
 
-    Before and after the loop, where nothing is lost, SIGTERM raises TrackbenchError. Handlers and timer are as before
+    Before and after the loop, where nothing is lost, SIGTERM raises Stopped. Handlers and timer are as before
     at the end. For the main thread only.
     """
     deadline = Deadline()
@@ -29,7 +29,7 @@ def stop_after(seconds: float) -> Iterator[Deadline]:
         signal.raise_signal(signal.SIGTERM)
 
     def stop(_number, _frame) -> None:
-        raise TrackbenchError(describe("training", "stopped by SIGTERM outside its loop", "", "run again to resume"))
+        raise Stopped(describe("training", "stopped by SIGTERM outside its loop", "", "run again to resume"))
 
     earlier = {signal.SIGALRM: signal.signal(signal.SIGALRM, over), signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))

@@ -2,7 +2,8 @@
 
 Randomness keeps no state: before each step torch is seeded by (seed, step), the variation of events draws from
 (seed, step), and the order of events is a function of (seed, epoch). A saved state is therefore model, optimiser, step,
-best weights and history, and a training resumed at any step computes what it would have computed.
+best weights and history, and a training resumed at any step computes what it would have computed. The last state has
+no model and optimiser: the best weights are the result.
 """
 
 import contextlib
@@ -19,17 +20,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from trackbench.errors import TrackbenchError, describe
+from trackbench.errors import Stopped, TrackbenchError, describe
 from trackbench.trackers.layers.learned import choose_device
 from trackbench.training.checkpoint import RunFolder
 from trackbench.training.config import TrainingConfig
 from trackbench.training.optimizer import Both, make_optimizer
-from trackbench.training.progress import Progress
+from trackbench.training.progress import Progress, changes
 from trackbench.training.schedule import learning_rate
 from trackbench.training.sitting import (
     Reporter,
     Stop,
-    device_name,
+    made_with,
     prepared_batches,
     reproducible,
     stop_signals,
@@ -52,7 +53,7 @@ class TrainedModel:
     history: one row per validation: step, epoch, learning_rate, gradient_norm, train_TERM (mean since the row before),
         val_TERM, train_total, val_total and ``TIME_COLUMNS``
     steps: steps done; best_step, best_loss: of the best validation; seconds: all sittings together
-    device: such as "cpu"; parameters: number of trained weights
+    sittings: see ``Progress``; parameters: number of trained weights
     """
 
     network: nn.Module
@@ -61,8 +62,13 @@ class TrainedModel:
     best_step: int
     best_loss: float
     seconds: float
-    device: str
+    sittings: list[dict]
     parameters: int
+
+    @property
+    def device(self) -> str:
+        """Device of the last sitting, such as "cpu"."""
+        return self.sittings[-1]["device"]
 
 
 def train(
@@ -78,7 +84,7 @@ def train(
     train_stream: its seed is that of the whole training; val_stream: validated as a whole
     folder: holds the lock and the saved state, which stays there; identity: see ``RunFolder``
     Raises ConfigError if the saved state is of another configuration or the device is not there, InputError if it is
-    damaged or another training uses the folder, TrackbenchError if the loss is not finite or a signal asks to stop.
+    damaged or another training uses the folder, TrackbenchError if the loss is not finite, Stopped if a signal asks.
     Threads are those the caller has set; other numbers of threads may give other last bits.
     """
     with RunFolder(folder, identity or {}) as run:
@@ -100,9 +106,13 @@ class Trainer:
     def train(self) -> TrainedModel:
         """Train to the end, or to the signal that stops it. See ``train``."""
         with reproducible(self.device):
-            self._set_up(self.run.load())
-            with stop_signals() as stop:
-                self._go_on(stop)
+            state = self.run.load()
+            if state is not None and state["finished"]:
+                self._take_finished(state)
+            else:
+                self._set_up(state)
+                with stop_signals() as stop:
+                    self._go_on(stop)
         progress = self.progress
         self.network.load_state_dict(progress.best)
         best = progress.best_row
@@ -113,7 +123,7 @@ class Trainer:
             best_step=best["step"],
             best_loss=best["val_total"],
             seconds=progress.seconds,
-            device=device_name(self.device),
+            sittings=progress.sittings,
             parameters=sum(p.numel() for p in self.network.parameters() if p.requires_grad),
         )
 
@@ -129,16 +139,20 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
-            self._say_resumed(state["computed_with"])
+            self._say_resumed()
 
-    def _say_resumed(self, before: dict) -> None:
+    def _take_finished(self, state: dict) -> None:
+        self.task.load_constants(state["constants"])
+        self.network = self.task.build()
+        self.progress = Progress(**state["progress"])
+        what = "trained before, to step %d: the same weights again; remove %s to train anew"
+        logger.info(what, self.progress.step, self.run.folder)
+
+    def _say_resumed(self) -> None:
         logger.info("going on from step %d of %d", self.progress.step, self.config.steps)
-        if before != self._computed_with():
-            now = self._computed_with()
-            logger.warning("begun with %s, now %s: the last bits of the result may differ", before, now)
-
-    def _computed_with(self) -> dict:
-        return {"device": self.device.type, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+        sittings = self.progress.sittings
+        if sittings and (changed := changes(sittings[-1], made_with(self.device))):
+            logger.warning("begun with %s: the last bits of the result may differ", "; ".join(changed))
 
     def _go_on(self, stop: "Stop") -> None:
         """Alternate steps, validations and checkpoints until done."""
@@ -155,13 +169,13 @@ class Trainer:
                     self._validate(stop)
                 done = self._is_done()
                 if stop.name or done or progress.step - saved >= config.checkpoint_every:
-                    self._save()
+                    self._save(done)
                     saved = progress.step
                 if done:
                     return
                 if stop.name:
                     what = f"stopped by {stop.name} at step {progress.step} of {config.steps}, saved"
-                    raise TrackbenchError(describe("training", what, "", "run again to resume"))
+                    raise Stopped(describe("training", what, "", "run again to resume"))
                 self._step(next(batches))
                 report(progress.step, progress.rows)
 
@@ -238,15 +252,12 @@ class Trainer:
             return True
         return bool(patience) and progress.rows_since_best >= patience
 
-    def _save(self) -> None:
+    def _save(self, done: bool) -> None:
         progress = self.progress
-        state = {
-            "constants": self.task.constants(),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": vars(progress),
-            "computed_with": self._computed_with(),
-        }
+        progress.sit(made_with(self.device))
+        state = {"finished": done, "constants": self.task.constants(), "progress": vars(progress)}
+        if not done:
+            state |= {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         self.run.save(state, pd.DataFrame(progress.rows).to_csv(index=False, lineterminator="\n"))
 
 

@@ -10,7 +10,6 @@ import torch
 
 from trackbench.errors import ConfigError, InputError, describe
 from trackbench.files import write_json, write_text
-from trackbench.machine import machine_facts, versions
 from trackbench.memory import keep_free_memory
 from trackbench.settings import build_dataclass
 from trackbench.training.checkpoint import RunFolder, config_hash
@@ -44,7 +43,7 @@ class TrainingJob:
 class TrainingFiles:
     """Where it goes: the weights a tracker loads (.pt), history of the losses (.csv), facts (.json).
 
-    folder: of the resumable state while training; empty but for a lock file afterwards
+    folder: of the resumable state while training, and of what is needed to write the files again afterwards
     """
 
     weights: str | os.PathLike
@@ -59,10 +58,12 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     index, manifest: of the sample; its validation split decides which weights are kept
     Returns what the facts file holds. The weights file has the part of it that two equal trainings share; "length" is
     the padded length of the sample, the most hits an event of the training may have, None = any number.
-    Weights of the same configuration that are there already are trained anew.
+    A training of the same configuration that is finished is not done again: its files are written once more, equal
+    byte for byte; to train anew, remove the folder. One of another configuration is not in the way if its files are
+    gone.
     Raises ConfigError for unknown or wrong settings and for a state or weights of others, InputError for a damaged
     sample or state, an event longer than the padded length or a folder in use, TrackbenchError for a loss that is not
-    finite and when a signal stops the training.
+    finite, Stopped when a signal stops the training.
     """
     settings = build_settings(job.kind, job.blocks)
     task = make_task(job.kind, settings["network"], settings["loss"])
@@ -75,11 +76,11 @@ def train_model(index: str | os.PathLike, manifest: str | os.PathLike, job: Trai
     ]
     identity = _identity(job, settings, sample["sha256"], streams)
     _refuse_other(files, identity)
-    with keep_free_memory(), RunFolder(files.folder, identity) as run:
+    with keep_free_memory(), RunFolder(files.folder, identity, (files.weights, files.history, files.facts)) as run:
         model = Trainer(task, *streams, config, run).train()
         facts = {**_facts(job, config, model, streams), "length": sample["length"], **_origin(identity)}
         facts = _write(task, model, facts, job, files)
-        run.clear()
+        run.finish()
     return facts
 
 
@@ -150,11 +151,8 @@ def _facts(job: TrainingJob, config: TrainingConfig, model: TrainedModel, stream
 def _write(task: Task, model: TrainedModel, facts: dict, job: TrainingJob, files: TrainingFiles) -> dict:
     task.save(files.weights, model.network, facts)
     write_text(files.history, model.history.to_csv(index=False, lineterminator="\n"))
-    measured = {"device": model.device, "threads": job.threads, "seconds": round(model.seconds, 3)}
-    measured |= {
-        "machine": machine_facts(),
-        "versions": versions(),
-        "settings": {k: dict(v) for k, v in job.blocks.items()},
-    }
+    last = {name: model.sittings[-1][name] for name in ("device", "threads", "machine", "versions")}
+    settings = {name: dict(values) for name, values in job.blocks.items()}
+    measured = {**last, "sittings": model.sittings, "seconds": round(model.seconds, 3), "settings": settings}
     write_json(files.facts, {**facts, **measured})
     return {**facts, **measured}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils import deterministic
 
+from trackbench.machine import surroundings
+
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
@@ -22,6 +24,11 @@ LOG_EVERY_S = 10.0
 def device_name(device: torch.device) -> str:
     """Return "cpu" or "cuda" with the name of the card."""
     return device.type if device.type == "cpu" else f"cuda ({torch.cuda.get_device_name(device)})"
+
+
+def made_with(device: torch.device) -> dict:
+    """What the last bits of a training may depend on: device, threads, machine and versions."""
+    return {"device": device_name(device), **surroundings(torch.get_num_threads())}
 
 
 @contextlib.contextmanager
