@@ -97,6 +97,7 @@ def test_what_results_were_made_with_is_told_apart(pair):
     for folder, cpu in zip(pair, ("Chip A", "Chip A2 (R) @ 3 GHz"), strict=True):
         content = json.loads((folder / "models/facts.json").read_text())
         content |= {"machine": {"cpu": cpu}, "threads": 1, "versions": {"torch": f"of {cpu}"}}
+        content |= {"sittings": [{"first_step": 1, "last_step": len(cpu), "threads": 1}]}
         write_json(folder / "models/facts.json", content)
         for name, word in words.items():
             change(folder / name, word, f"timed on {cpu}, {word}")
