@@ -17,7 +17,7 @@ from toy_tasks import write_toy_sample
 from trackbench.training.progress import TIME_COLUMNS
 
 MOMENTS = 10
-ALL_MOMENTS = 150
+ALL_MOMENTS = 100
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,9 @@ def test_killed_while_files_are_written(index, whole, tmp_path, processes, injec
     (tmp_path / "all").mkdir()
     assert processes.run("train", tmp_path / "all", **options) == 0
     lines = int(beside(tmp_path / "all", "lines").read_text())
-    for moment in range(1, lines) if all_moments else spread(lines, 4, seed=5):
+    # All states but the first two and the last are written in the same way.
+    every = [line for line in range(1, lines) if not lines / 4 < line < 3 * lines / 4]
+    for moment in every if all_moments else spread(lines, 4, seed=5):
         folder = tmp_path / str(moment)
         folder.mkdir()
         with injected("kill -9 of a training that writes"):

@@ -97,9 +97,9 @@ def test_a_training_does_not_outlive_its_workflow(finished, tmp_path, injected):
 
 def test_snakemake_killed_at_many_moments(finished, tmp_path, injected, all_moments):
     if not all_moments:
-        pytest.skip("takes ten minutes: make faults")
+        pytest.skip("takes some minutes: make faults")
     rng = np.random.default_rng(8)
-    for k in range(6):
+    for k in range(4):
         folder = make_folder(tmp_path / str(k))
         for seconds in rng.uniform(0, 20, 4).tolist():
             with injected("kill -9 of snakemake"):

@@ -60,16 +60,16 @@ def beside(folder, name):
     return folder.with_name(f"{folder.name}.{name}")
 
 
-def train(folder, index, steps=TRAINING["steps"], slow=0.0, kind="encreg"):
-    """Train as the script of the workflow does; ``slow``: seconds each step takes longer."""
+def train(folder, index, slow=0.0, **training):
+    """Train as the script of the workflow does; ``slow``: seconds each step takes longer; training: other settings."""
     from trackbench.training import loop
     from trackbench.training.run import TrainingFiles, TrainingJob, train_model
 
     if slow:
         plain = loop.Trainer._step
         loop.Trainer._step = lambda self, batch: (time.sleep(slow), plain(self, batch))
-    blocks = {**BLOCKS, "training": {**TRAINING, "steps": steps}}
-    job = TrainingJob(kind, blocks, 5, 1, "encreg", "3-7")
+    blocks = {**BLOCKS, "training": {**TRAINING, **training}}
+    job = TrainingJob("encreg", blocks, 5, 1, "encreg", "3-7")
     files = TrainingFiles(*(folder / name for name in OUTPUTS), folder / "w.training")
     train_model(index, Path(index).with_name("manifest.json"), job, files)
 
