@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class SmallDisk:
-    """A mounted tmpfs. path: where; ``fill`` leaves little space, ``make_room`` gives it back."""
+    """A mounted tmpfs. path: where; ``fill`` leaves little space, ``make_room`` gives it back; ``remount``: ro or rw."""
 
     def __init__(self, path):
         self.path = path
@@ -23,6 +23,9 @@ class SmallDisk:
 
     def make_room(self):
         self._ballast.unlink()
+
+    def remount(self, how):
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.path)], check=True)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_changed_bytes(sample, copy, part, injected, all_moments):
     path = copy / f"shard-0-{part}.parquet"
     data = path.read_bytes()
     found = 0
-    for at in np.random.default_rng(0).integers(0, len(data), POSITIONS * (20 if all_moments else 1)).tolist():
+    for at in np.random.default_rng(0).integers(0, len(data), POSITIONS * (5 if all_moments else 1)).tolist():
         with injected("changed byte in a shard"):
             path.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
             try:

@@ -1,4 +1,6 @@
-"""No space left, while shards, tracks and trainings are written: said in one sentence, nothing half written."""
+"""No space left, or none to write in, for shards, tracks and trainings: said in one sentence, nothing half written."""
+
+import re
 
 import pytest
 from faults.disks import small_disk
@@ -69,6 +71,20 @@ def test_full_disk(action, processes, inputs, expected, disk, injected):
         assert_said(beside(folder, "stderr").read_text(), action)
         assert results(folder) == {} and not list(folder.rglob(".tmp-*"))
         disk.make_room()
+        assert processes.run(action, folder, **inputs[action]) == 0, beside(folder, "stderr").read_text()
+        assert results(folder) == results(expected[action]) != {}
+
+
+@pytest.mark.parametrize("action", sorted(LEFT))
+def test_read_only_disk(action, processes, inputs, expected, disk, injected):
+    folder = disk.path
+    with injected(f"read-only disk: {action}"):
+        disk.remount("ro")
+        assert processes.run(action, folder, **inputs[action]) == 2
+        text = beside(folder, "stderr").read_text()
+        assert re.search(r"error: \S+: Read-only file system; run again when that is mended\.$", text.strip())
+        assert "Traceback" not in text and "defect" not in text
+        disk.remount("rw")
         assert processes.run(action, folder, **inputs[action]) == 0, beside(folder, "stderr").read_text()
         assert results(folder) == results(expected[action]) != {}
 
