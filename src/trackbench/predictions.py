@@ -12,6 +12,7 @@ from trackbench.data.shards import read_events
 from trackbench.data.truth import Truth
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path
+from trackbench.parquet import parquet_writer
 from trackbench.trackers.layers.learned import choose_device, projection_clusters
 
 PARAMETERS = ("theta", "sin_phi", "cos_phi")  # the fourth output is what ``NetworkConfig.targets`` says
@@ -38,7 +39,6 @@ def write_predictions(
     Raises InputError for weights that are damaged or of another kind, or a split without events.
     """
     import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
 
     from trackbench.trackers.layers.weights import load_weights
 
@@ -49,9 +49,10 @@ def write_predictions(
     with atomic_path(out) as temporary, ExitStack() as stack:
         for hits, truth in read_events(Path(index_csv), split, limit=limit):
             table = pa.Table.from_pandas(predict_event(network, hits, truth, device, backend), preserve_index=False)
+            table = table.replace_schema_metadata(None)
             if writer is None:
-                writer = stack.enter_context(ParquetWriter(temporary, table.schema))
-            writer.write_table(table)
+                writer = stack.enter_context(parquet_writer(temporary, table.schema))
+            writer.write(table)
         if writer is None:
             raise InputError(describe(index_csv, f"no events in the split '{split}'", "at least one"))
 

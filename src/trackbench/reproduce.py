@@ -210,9 +210,9 @@ def _flat(value: object, prefix: str = "", keep: bool = False) -> Iterator[tuple
 
 
 def _parquet_differs(first: Path, second: Path) -> str:
-    from pyarrow import parquet
+    from trackbench.parquet import read_table
 
-    tables = [parquet.read_table(path, use_threads=False) for path in (first, second)]
+    tables = [read_table(path) for path in (first, second)]
     rows = [[table.schema.names, *map(list, zip(*table.to_pydict().values(), strict=True))] for table in tables]
     same_metadata = tables[0].schema.metadata == tables[1].schema.metadata
     return rows_differ(*[[[str(cell) for cell in row] for row in table] for table in rows]) or (

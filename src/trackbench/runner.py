@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path, write_json
 from trackbench.machine import machine_facts, usable_cpus, versions
 from trackbench.memory import peak_mb, reset_peak, resident_mb, return_free_memory
+from trackbench.parquet import parquet_writer
 from trackbench.trackers.base import Timer, TrackerBase
 
 logger = logging.getLogger(__name__)
@@ -71,30 +73,31 @@ class TracksWriter:
 
     def __init__(self, tracks: Path, parameters: Path):
         import pyarrow as pa
-        from pyarrow.parquet import ParquetWriter
 
         self._table = pa.table
         label_schema = pa.schema([(name, pa.int64()) for name in ("event_id", "hit_id", "track_id")])
         parameter_schema = pa.Schema.from_pandas(TrackParameters.empty().to_frame(0)).remove_metadata()
-        self._tracks = ParquetWriter(tracks, label_schema)
-        self._parameters = ParquetWriter(parameters, parameter_schema)
+        self._files = ((tracks, label_schema), (parameters, parameter_schema))
+        self._stack = ExitStack()
 
     def __enter__(self):
+        with ExitStack() as stack:
+            self._tracks, self._parameters = (stack.enter_context(parquet_writer(*file)) for file in self._files)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error):
-        self._tracks.close()
-        self._parameters.close()
+        return self._stack.__exit__(*error)
 
     def write(self, hits: Hits, tracks: Tracks) -> None:
         real = hits.valid
         event_id = np.full(int(real.sum()), hits.event_id, dtype=np.int64)
         columns = [event_id, hits.hit_id[real], tracks.labels[real]]
-        self._tracks.write_table(self._table(columns, schema=self._tracks.schema))
+        self._tracks.write(self._table(columns, schema=self._tracks.schema))
         if tracks.parameters is not None:
             frame = tracks.parameters.to_frame(hits.event_id)
             columns = [frame[name].to_numpy() for name in frame]
-            self._parameters.write_table(self._table(columns, schema=self._parameters.schema))
+            self._parameters.write(self._table(columns, schema=self._parameters.schema))
 
 
 class _Measurement:

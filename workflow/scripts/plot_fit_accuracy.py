@@ -9,12 +9,11 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
-    import pandas as pd
-
+    from trackbench.parquet import read_frame
     from trackbench.plotting.fit_accuracy import fit_accuracy_figure
     from trackbench.plotting.sample import sample_header, save_as
 
-    frames = dict(zip(params.rows, map(pd.read_parquet, inputs.particles), strict=True))
+    frames = dict(zip(params.rows, map(read_frame, inputs.particles), strict=True))
     header = sample_header(inputs.manifest, {})
     save_as(out.png, *fit_accuracy_figure(frames, params.labels, header=header, seed=params.seed))
 

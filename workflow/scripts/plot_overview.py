@@ -11,14 +11,13 @@ SHOWN = ("dm", "fake_rate", "fake_all")
 
 
 def main(inputs, out, params):
-    import pandas as pd
-
+    from trackbench.evaluation.complete import read_rows
     from trackbench.evaluation.tables import differences
     from trackbench.plotting.sample import sample_header, save_as
     from trackbench.plotting.summary import difference_figure, summary_figure
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
-    metrics = pd.read_csv(inputs.metrics)
+    metrics = read_rows(inputs.metrics)
     save_as(out.overview_png, *summary_figure(metrics, SHOWN, header=header, interval=params.interval))
     save_as(out.differences_png, *difference_figure(differences(metrics), header=header))
 

@@ -11,16 +11,15 @@ from trackbench.jobs import job
 def main(inputs, out, params):
     from dataclasses import replace
 
-    import pandas as pd
-
     from trackbench.evaluation.page import markdown_page
     from trackbench.evaluation.sample import Sample
     from trackbench.evaluation.trackformers_published import headline_rows, read_published
     from trackbench.files import write_text
+    from trackbench.parquet import read_frame
     from trackbench.plotting.parameter_maps import map_figure, width_figure, width_markdown
     from trackbench.plotting.sample import sample_header, save_as
 
-    frames = dict(zip(params.rows, map(pd.read_parquet, inputs.predictions), strict=True))
+    frames = dict(zip(params.rows, map(read_frame, inputs.predictions), strict=True))
     n_events = next(iter(frames.values()))["event_id"].nunique() if frames else None
     header = sample_header(inputs.manifest, {}, n_events)
     for (row, frame), png in zip(frames.items(), out.maps, strict=True):

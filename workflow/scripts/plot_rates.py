@@ -9,13 +9,12 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, kind, params):
-    import pandas as pd
-
+    from trackbench.parquet import read_frame
     from trackbench.plotting.efficiency import efficiency_figure, fake_rate_figure
     from trackbench.plotting.sample import sample_header, save_as
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
-    frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.frames), strict=True))
+    frames = dict(zip(params.trackers, map(read_frame, inputs.frames), strict=True))
     figure_of = efficiency_figure if kind == "efficiency" else fake_rate_figure
     for variable in params.variables:
         made = figure_of(frames, variable, reference=params.reference, header=header, interval=params.interval)

@@ -9,14 +9,13 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
-    import pandas as pd
-
     from trackbench.evaluation.fit_quality import SECONDARY
+    from trackbench.parquet import read_frame
     from trackbench.plotting.residuals import pull_figure, pull_profile_figure, resolution_figure
     from trackbench.plotting.sample import sample_header, save_as
 
     header = sample_header(inputs.manifest, params.selection, note=params.reconstruction)
-    frames = dict(zip(params.trackers, map(pd.read_parquet, inputs.residuals), strict=True))
+    frames = dict(zip(params.trackers, map(read_frame, inputs.residuals), strict=True))
     frames = {name: frame for name, frame in frames.items() if len(frame)}  # seeds alone are not fitted
     save_as(out.pulls_png, *pull_figure(frames, header))
     save_as(out.secondary_png, *pull_figure(frames, header, SECONDARY))

@@ -9,8 +9,7 @@ from trackbench.jobs import job
 
 
 def main(inputs, out, params):
-    import pandas as pd
-
+    from trackbench.evaluation.complete import read_rows
     from trackbench.evaluation.page import markdown_page
     from trackbench.evaluation.published import read_published
     from trackbench.evaluation.sample import Sample
@@ -40,7 +39,7 @@ def main(inputs, out, params):
     how["side_by_side"] = params.get("side_by_side", False)
     summary = summary_markdown(table, **how, conventions=params.get("conventions", False))
     if inputs.get("kept"):
-        summary += "\n" + truth_filter_markdown(pd.read_csv(inputs.kept), table, (params.origin, params.sample))
+        summary += "\n" + truth_filter_markdown(read_rows(inputs.kept), table, (params.origin, params.sample))
     write_text(out.markdown, summary)
     write_text(out.page, markdown_page(params.title, summary))
     write_text(out.latex, summary_latex(table, **how))

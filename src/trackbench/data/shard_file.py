@@ -21,12 +21,14 @@ from trackbench.data.hits import CELL_FEATURES, HIT_COLUMNS, Hits
 from trackbench.data.truth import PARTICLE_COLUMNS, Truth
 from trackbench.errors import InputError, describe
 from trackbench.files import atomic_path
+from trackbench.parquet import content_checksum
 
 PREPARE_AGAIN = "remove it and index.csv beside it and prepare again"
 
 _HITS_NAME = re.compile(r"shard-(.+)-hits\.parquet")
 _FLOATS = {"x", "y", "z", "weight", "pt", "eta", "phi", "vx", "vy", "vz"}
 _KEY = b"trackbench"
+_SUMS = b"trackbench crc32"  # of each row group
 
 
 def _schema(names: Sequence[str], features: Sequence[str] = ()) -> pa.Schema:
@@ -46,6 +48,7 @@ class ShardWriter:
 
     def __init__(self, hits_file: pa_parquet.ParquetWriter, particles_file: pa_parquet.ParquetWriter):
         self._files = (hits_file, particles_file)
+        self._sums: tuple[list[int], list[int]] = ([], [])
 
     def add(self, hits: Hits, truth: Truth) -> str:
         """Append an event. Returns the SHA-256 of its numbers, whatever the compression.
@@ -54,17 +57,19 @@ class ShardWriter:
         """
         digest = hashlib.sha256()
         tables = (_hits_table(hits, truth, self._files[0].schema), _particles_table(truth))
-        for file, table in zip(self._files, tables, strict=True):
+        for file, table, sums in zip(self._files, tables, self._sums, strict=True):
             for name, column in zip(table.schema.names, table.columns, strict=True):
                 digest.update(name.encode())
                 digest.update(column.to_numpy().tobytes())
             file.write_table(table, row_group_size=max(len(table), 1))
+            sums.append(content_checksum(table))
         return digest.hexdigest()
 
     def set_metadata(self, metadata: dict) -> None:
-        """Store ``metadata`` (plain values) in both files."""
-        for file in self._files:
-            file.add_key_value_metadata({_KEY: json.dumps(metadata, sort_keys=True).encode()})
+        """Store ``metadata`` (plain values) in both files, when all events are added."""
+        for file, sums in zip(self._files, self._sums, strict=True):
+            content = {_KEY: json.dumps(metadata, sort_keys=True).encode(), _SUMS: json.dumps(sums).encode()}
+            file.add_key_value_metadata(content)
 
 
 @contextmanager
@@ -204,9 +209,23 @@ def _metadata(path: Path, file: pa_parquet.ParquetFile) -> dict:
 
 def _read_row_groups(path: Path, file: pa_parquet.ParquetFile, rows: Sequence[int]) -> pd.DataFrame:
     try:
-        return file.read_row_groups(rows, use_threads=False).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = file.read_row_groups(rows, use_threads=False)
+        _verify(table, file, rows)
+        return table.to_pandas()
+    except (pa.ArrowException, OSError, ValueError, IndexError, TypeError) as error:
         raise _damaged(path, error) from error
+
+
+def _verify(table: pa.Table, file: pa_parquet.ParquetFile, rows: Sequence[int]) -> None:
+    """Raise ValueError if the values are not those written: pages have checksums, the footer has none."""
+    parts = _slices(file, rows)
+    if len(table) != (parts[-1].stop if parts else 0):
+        raise ValueError("wrong number of rows")
+    if sums := file.metadata.metadata.get(_SUMS):  # files of older versions have none
+        sums = json.loads(sums)
+        for row, part in zip(rows, parts, strict=True):
+            if content_checksum(table.slice(part.start, part.stop - part.start)) != sums[row]:
+                raise ValueError(f"wrong checksum of the values of row group {row}")
 
 
 def _slices(file: pa_parquet.ParquetFile, rows: Sequence[int]) -> list[slice]:

@@ -107,7 +107,10 @@ def write_index(
 
 
 def read_index(index_csv: str | Path) -> pd.DataFrame:
-    """Read the index of a sample: columns ``INDEX_COLUMNS``, split and shard as text. Raises InputError."""
+    """Read the index of a sample: columns ``INDEX_COLUMNS``, split and shard as text.
+
+    Raises InputError if it cannot be read, or is not that of the ``manifest.json`` beside an ``index.csv``.
+    """
     types = {name: np.int64 for name in INDEX_COLUMNS} | {"split": str, "shard": str}
     try:
         index = pd.read_csv(index_csv, dtype=types)
@@ -116,7 +119,30 @@ def read_index(index_csv: str | Path) -> pd.DataFrame:
     if list(index.columns) != list(INDEX_COLUMNS):
         wanted = "columns " + ", ".join(INDEX_COLUMNS)
         raise InputError(describe(index_csv, "columns " + ", ".join(index.columns), wanted, INDEX_AGAIN))
+    unknown = sorted(set(index["split"].astype(str)) - set(SPLITS))
+    if unknown:
+        raise InputError(describe(index_csv, f"split {unknown[0]!r}", "one of " + ", ".join(SPLITS), INDEX_AGAIN))
+    if index["event_id"].duplicated().any():
+        event_id = index["event_id"][index["event_id"].duplicated()].iloc[0]
+        raise InputError(describe(index_csv, f"event {event_id} twice", "each event once", INDEX_AGAIN))
+    manifest = Path(index_csv).with_name("manifest.json")
+    if Path(index_csv).name == "index.csv" and manifest.exists():
+        _check_against(manifest, index, index_csv)
     return index
+
+
+def _check_against(manifest: Path, index: pd.DataFrame, where: str | Path) -> None:
+    """Raise InputError unless the index is the one its manifest was made from: a missing end would go unnoticed."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        expected = {name: value for name, value in content.items() if name in _index_facts(index)}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(describe(manifest, f"cannot be read ({error})", "a manifest", INDEX_AGAIN)) from error
+    found = {name: value for name, value in _index_facts(index).items() if name in expected}
+    if found != expected:
+        words = [", ".join(f"{name} {value}" for name, value in facts.items()) for facts in (found, expected)]
+        what = f"cut short or changed ({words[0]})"
+        raise InputError(describe(where, what, f"{words[1]} as in {manifest.name}", "remove both and prepare again"))
 
 
 def read_events(index_csv: str | Path, split: str, *, limit: int | None = None) -> Iterator[tuple[Hits, Truth]]:
@@ -205,11 +231,17 @@ def _manifest(shards: Sequence[Shard], index: pd.DataFrame) -> dict[str, object]
         "sigma_z_measured": _measured_sigma_z(shards),
         "selection": selection.as_dict(),
         "selection_label": selection.label(),
+        **_index_facts(index),
+        "versions": versions,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _index_facts(index: pd.DataFrame) -> dict[str, object]:
+    return {
         "n_events": len(index),
         "n_events_per_split": {name: int((index["split"] == name).sum()) for name in SPLITS},
         "n_hits_mean": float(index["n_hits"].mean()),
-        "versions": versions,
-        "sha256": digest.hexdigest(),
     }
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pa_parquet
 
 from trackbench.data.checks import DOWNLOAD, check_columns
 from trackbench.data.schema import COLUMNS
 from trackbench.errors import InputError, describe
+from trackbench.parquet import read_table
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,8 @@ def parse_parquet(data: bytes, part: str, where: str) -> pd.DataFrame:
     An integer column stored as floating point is refused: particle_id may have lost digits.
     """
     try:
-        file = pa_parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        check_columns(part, file.schema_arrow.names, where)
-        table = file.read(use_threads=False)
+        table = read_table(pa.BufferReader(data))
+        check_columns(part, table.schema.names, where)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = f"damaged Parquet file ({_first_line(error)})"
         raise InputError(describe(where, what, "a complete file", DOWNLOAD)) from error

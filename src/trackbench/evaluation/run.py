@@ -2,6 +2,7 @@
 
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from trackbench.evaluation.residuals import RESIDUAL_COLUMNS
 from trackbench.evaluation.selection import TruthSelection
 from trackbench.evaluation.vertices import VERTEX_COLUMNS
 from trackbench.files import atomic_path
+from trackbench.parquet import read_frame, write_frame
 
 TRACK_COLUMNS = ("event_id", "hit_id", "track_id")
 _NO_TRACKS = pd.DataFrame({"hit_id": np.zeros(0, np.int64), "track_id": np.zeros(0, np.int64)})
@@ -116,7 +118,7 @@ def evaluate_tracks(
         table.to_csv(temporary, index=False)
     for name in ("particles", "candidates", "residuals", "vertices"):
         with atomic_path(getattr(out, name)) as temporary:
-            _joined(results, name).to_parquet(temporary, index=False)
+            write_frame(_joined(results, name), temporary)
 
 
 def _joined(results: list[EventResult], name: str) -> pd.DataFrame:
@@ -168,13 +170,11 @@ def _valid_truth(hits: Hits, truth: Truth) -> Truth:
 
 
 def _read_table(path: str | os.PathLike, expected: str = "a tracks table") -> pd.DataFrame:
-    import pyarrow
-
+    if not str(path).endswith((".csv", ".csv.gz")):
+        return read_frame(path, expected)
     try:
-        if not str(path).endswith((".csv", ".csv.gz")):
-            return pd.read_parquet(path)
         frame = pd.read_csv(path)
-    except (OSError, ValueError, EOFError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(describe(path, f"cannot be read ({first_line.rstrip('.')})", expected)) from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas makes an index of surplus values

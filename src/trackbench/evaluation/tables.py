@@ -19,11 +19,13 @@ import pandas as pd
 
 from trackbench.errors import InputError, describe
 from trackbench.evaluation import intervals
+from trackbench.evaluation.complete import check_events, read_rows, read_run
 from trackbench.evaluation.conventions import MASKFORMER_SELECTION
 from trackbench.evaluation.costs import cost_rows
 from trackbench.evaluation.definitions import DEFINITION_VERSION, METRICS, PROMPT_RADIUS
 from trackbench.evaluation.published import quoted_rows
 from trackbench.evaluation.sample import TRUTH_FILTER
+from trackbench.parquet import read_frame
 
 COLUMNS = (
     "tracker",
@@ -73,17 +75,16 @@ class Measured:
 
     @classmethod
     def load(cls, counts, particles=None, candidates=None, timing=None, run=None) -> "Measured":
-        """Read the files of one tracker; arguments are paths."""
-        import json
-        from pathlib import Path
-
-        return cls(
-            pd.read_csv(counts),
-            None if particles is None else pd.read_parquet(particles),
-            None if candidates is None else pd.read_parquet(candidates),
-            None if timing is None else pd.read_csv(timing),
-            None if run is None else json.loads(Path(run).read_text(encoding="utf-8")),
+        """Read the files of one tracker; arguments are paths. Raises InputError for a damaged or incomplete file."""
+        loaded = cls(
+            read_rows(counts),
+            None if particles is None else read_frame(particles),
+            None if candidates is None else read_frame(candidates),
+            None if timing is None else read_rows(timing),
+            None if run is None else read_run(run),
         )
+        check_events((counts, loaded.counts), (timing, loaded.timing), loaded.run)
+        return loaded
 
 
 @dataclass(frozen=True)

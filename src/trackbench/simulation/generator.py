@@ -6,6 +6,7 @@ SciPost Phys. Codebases 8 (2022). Beams and processes are those of the TrackML d
 """
 
 import logging
+import zlib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from trackbench.data.particle_id import pack_particle_id
-from trackbench.errors import missing_extra
-from trackbench.files import atomic_path
+from trackbench.errors import InputError, describe, missing_extra
+from trackbench.files import MAKE_ROOM, atomic_path
 from trackbench.simulation.config import SimulationConfig
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ PROCESSES = {
     "tthbb": ("HiggsSM:gg2Httbar = on", "HiggsSM:qqbar2Httbar = on", "25:onMode = off", "25:onIfAny = 5"),
 }
 BASE_SETTINGS = ("Beams:idA = 2212", "Beams:idB = 2212", "Beams:eCM = 14000.", "Print:quiet = on")
+WRITE, READ = 1, 2  # the initialisation file, in Pythia's own numbers
+REMOVE = "remove it and run again"
+_END = b"}\n"
+_CHECKSUM = b"! crc32 "  # begins the last line, a comment for Pythia
 INIT_SEED = 12345  # of the initialisation only: every event seeds the generator anew
 
 SIGMA_XY = 0.015  # spread of the vertices across the beam [mm]
@@ -59,7 +64,7 @@ def _init_file(cache_dir: str | Path, process: str) -> Path:
 
 
 def _start(process: str, reuse: int, init_file: Path):
-    """Start Pythia for one process. reuse: 1 = write ``init_file``, 2 = read it (Pythia's own numbers)."""
+    """Start Pythia for one process. reuse: ``WRITE`` or ``READ`` the ``init_file``."""
     pythia = load_pythia().Pythia("", False)
     seed = ("Random:setSeed = on", f"Random:seed = {INIT_SEED}")
     initialisation = (f"MultipartonInteractions:reuseInit = {reuse}", f"MultipartonInteractions:initFile = {init_file}")
@@ -67,8 +72,36 @@ def _start(process: str, reuse: int, init_file: Path):
         if not pythia.readString(setting):
             raise RuntimeError(f"Pythia does not know the setting {setting!r}")
     if not pythia.init():
+        if reuse == READ:
+            raise InputError(describe(init_file, "Pythia does not start with it", "a complete file", REMOVE))
         raise RuntimeError(f"Pythia did not start for {process} (initialisation file {init_file})")
     return pythia
+
+
+def _write_init_file(process: str, path: Path) -> None:
+    """Make an initialisation file, checked and with a checksum: Pythia does not say when the disk is full."""
+    with atomic_path(path) as temporary:
+        _start(process, WRITE, temporary)
+        content = temporary.read_bytes()
+        try:
+            if not content.endswith(_END):
+                raise InputError("no end")
+            with temporary.open("ab") as file:
+                file.write(_CHECKSUM + b"%08x\n" % zlib.crc32(content))
+            _start(process, READ, temporary)
+        except InputError as error:
+            raise InputError(describe(path, "Pythia wrote only a part of it", "a complete file", MAKE_ROOM)) from error
+
+
+def _verify_init_file(path: Path) -> None:
+    """Raise InputError for a damaged initialisation file: Pythia would start with many of them, and draw other events.
+
+    Files of older versions have no checksum; of them only the end is checked.
+    """
+    content, mark, checksum = path.read_bytes().partition(_CHECKSUM)
+    expected = b"%08x\n" % zlib.crc32(content) if mark else b""
+    if checksum != expected or not content.endswith(_END):
+        raise InputError(describe(path, "cut short or damaged", "a complete file", REMOVE))
 
 
 def prepare_generator(config: SimulationConfig, cache_dir: str | Path) -> list[Path]:
@@ -76,14 +109,15 @@ def prepare_generator(config: SimulationConfig, cache_dir: str | Path) -> list[P
 
     Every simulation reads them, also the first one: a generator started without them draws other events.
     Returns the files. Written atomically, so that parallel jobs may call this at once.
+    Raises InputError if the disk is full or a file is damaged.
     """
     files = []
     for process in _processes(config):
         path = _init_file(cache_dir, process)
         if not path.exists():
             log.info("initialising Pythia for %s, once (about 10 s)", process)
-            with atomic_path(path) as temporary:
-                _start(process, 1, temporary)
+            _write_init_file(process, path)
+        _verify_init_file(path)
         files.append(path)
     return files
 
@@ -94,7 +128,7 @@ class Generator:
     def __init__(self, config: SimulationConfig, cache_dir: str | Path):
         prepare_generator(config, cache_dir)
         self.config = config
-        self._pythia = {name: _start(name, 2, _init_file(cache_dir, name)) for name in _processes(config)}
+        self._pythia = {name: _start(name, READ, _init_file(cache_dir, name)) for name in _processes(config)}
 
     def generate(self, event_id: int) -> pd.DataFrame:
         """Return the charged particles of one event: ``PRIMARY_COLUMNS`` [mm, GeV, e], sorted by particle_id.

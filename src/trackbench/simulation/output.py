@@ -11,6 +11,7 @@ import pandas as pd
 
 import trackbench
 from trackbench.files import atomic_path, write_json
+from trackbench.parquet import parquet_writer
 from trackbench.simulation.config import SimulationConfig
 
 DIGITS = 6  # significant digits of numbers in csv, as in TrackML
@@ -56,7 +57,6 @@ def write_event(event: EventTables, out_dir: str | Path, file_format: str) -> No
 def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Integers as they are, floats as float32; the weight stays float64 so that an event sums to 1."""
     import pyarrow as pa
-    import pyarrow.parquet
 
     columns = {}
     for name in table.columns:
@@ -64,7 +64,9 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
         columns[name] = values.astype(np.float32) if values.dtype.kind == "f" and name != "weight" else values
     floats = [name for name, values in columns.items() if values.dtype.kind == "f"]
     dictionary = [name for name in columns if name not in floats]
-    pa.parquet.write_table(pa.table(columns), path, compression="zstd", use_dictionary=dictionary)
+    filled = pa.table(columns)
+    with parquet_writer(path, filled.schema, compression="zstd", use_dictionary=dictionary) as writer:
+        writer.write(filled)
 
 
 def _write_csv(table: pd.DataFrame, path: Path, compress: bool) -> None:
