@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 
 class SmallDisk:
-    """A mounted tmpfs. path: where; ``fill`` leaves little space, ``make_room`` gives it back; ``remount``: ro or rw."""
+    """A mounted tmpfs at ``path``. ``fill`` leaves little space, ``make_room`` gives it back; ``remount``: ro or rw."""
 
     def __init__(self, path):
         self.path = path
