@@ -67,7 +67,7 @@ ALLOWED = {
     "backend_checks": {"mask_cost", "trackers"},
     "cli": {
         *("errors", "files", "geometry", "data", "simulation", "fitting", "trackers", "training", "evaluation"),
-        *("plotting", "reproduce", "kernels"),
+        *("plotting", "reproduce", "kernels", "digest"),
     },
 }
 
