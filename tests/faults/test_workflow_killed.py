@@ -170,11 +170,13 @@ def test_the_disk_is_full(finished, tmp_path, injected):
 
 
 @pytest.mark.parametrize("touched", [True, False])
-def test_a_damaged_shard(finished, tmp_path, injected, touched):
+def test_a_damaged_shard(finished, tmp_path, injected, all_moments, touched):
     """The error names the file; what it names removed, the same command makes it again.
 
     touched: whether the damage changes the time of the file, by which Snakemake knows that it is another one
     """
+    if touched and not all_moments:
+        pytest.skip("the easier one of the two: make faults")
     folder = shutil.copytree(finished[0], tmp_path / "damaged", symlinks=True)
     prepared = folder / RESULTS / "prepared/whole"
     shard = prepared / "shard-0001-hits.parquet"
