@@ -156,7 +156,7 @@ def test_a_finished_training_writes_its_files_again(index, tmp_path, monkeypatch
     assert steps == [*range(6)] and remove_outputs(tmp_path)[0] == before[0]
 
 
-@pytest.mark.parametrize("kind", list(HEADS))
+@pytest.mark.parametrize("kind", ["enccla", "joint"])  # with constants of their own beside the weights
 def test_a_finished_state_holds_no_more_than_the_results(index, tmp_path, kind):
     heads, bins = HEADS[kind]
     job = replace(JOB, kind=kind, blocks={"network": {**NETWORK, **heads}, "loss": bins, "training": TRAINING})
