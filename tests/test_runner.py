@@ -181,7 +181,7 @@ def test_timing_file(events, paths):
     assert len(tracker.calls) == 5  # two warm-up calls, then every event once
     timing = pd.read_csv(paths["out_timing"])
     assert list(timing.columns) == ["event_id", "n_hits", "stage", "wall_s", "cpu_s"]
-    assert timing["stage"].tolist() == ["total", "clustering", "postprocess"] * 3
+    assert timing["stage"].tolist() == ["clustering", "postprocess", "total"] * 3
     assert timing["n_hits"].tolist() == [len(hits) for hits, _ in events for _ in range(3)]
     wall = timing.pivot_table(index="event_id", columns="stage", values="wall_s")
     assert (wall["total"] >= wall["clustering"] + wall["postprocess"]).all()

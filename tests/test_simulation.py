@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ pytest.importorskip("pythia8mc", reason="the extra 'simulate' is not installed")
 
 from trackbench.data.particle_id import generation_number, vertex_number
 from trackbench.data.weights import hit_weights
-from trackbench.errors import ConfigError
+from trackbench.errors import ConfigError, InputError
 from trackbench.geometry.acts_detector import DETECTOR_COLUMNS, build_detector, build_detectors
 from trackbench.geometry.detector import is_known_module
+from trackbench.simulation import generator
 from trackbench.simulation.config import SimulationConfig
 from trackbench.simulation.fatras import propagate
-from trackbench.simulation.generator import prepare_generator
+from trackbench.simulation.generator import Generator, prepare_generator
 from trackbench.simulation.simulate import Simulator, simulate, simulate_parallel
 
 SAMPLE = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "trackml-sample"
@@ -51,6 +53,36 @@ def event(simulator):
 def digest(folder):
     """Hash of every event file."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("event*"))}
+
+
+def test_damaged_initialisation_is_refused(cache, tmp_path):
+    """Pythia itself starts with a file that lacks its end, or has other digits, and draws other events."""
+    (path,) = shutil.copytree(cache, tmp_path / "copy").glob("*softqcd.mpi")
+    data = path.read_bytes()
+    cut = [data[:size] for size in (0, 10, len(data) // 2, len(data) - 300, len(data) - 20, len(data) - 1)]
+    changed = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in (200, len(data) // 2, len(data) - 3)]
+    for damaged in cut + changed:
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"{path.name}: cut short or damaged, .*; remove it and run again"):
+            Generator(CONFIG, path.parent)
+    path.write_bytes(b"nothing }\n")  # as of an older version, which wrote no checksum
+    with pytest.raises(InputError, match=rf"{path.name}: Pythia does not start with it, .*; remove it and run again"):
+        Generator(CONFIG, path.parent)
+    path.write_bytes(data[: data.index(b"! crc32")])
+    Generator(CONFIG, path.parent)
+
+
+@pytest.mark.parametrize("end", [b"", b"1.5 2.5", b"1.5 }\n"])
+def test_an_initialisation_that_pythia_wrote_in_part(tmp_path, monkeypatch, end):
+    """A full disk stops Pythia's own writing without an exception."""
+
+    def start(process, reuse, path, whole=generator._start):
+        return path.write_bytes(end) if reuse == generator.WRITE else whole(process, reuse, path)
+
+    monkeypatch.setattr(generator, "_start", start)
+    with pytest.raises(InputError, match=r"ttbar\.mpi: Pythia wrote only a part of it, .*; make room and run again"):
+        prepare_generator(CONFIG, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_detector_has_every_module_and_finds_it_by_both_names():

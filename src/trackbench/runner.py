@@ -129,8 +129,9 @@ class _Measurement:
         timer = Timer()
         tracks, wall, cpu = self._call(hits, timer)
         n_hits = int(hits.valid.sum())
-        self.rows.append((hits.event_id, n_hits, "total", wall, cpu))
         self.rows += [(hits.event_id, n_hits, stage, timer.wall[stage], timer.cpu[stage]) for stage in timer.wall]
+        # Last, so that a file that was cut short lacks it.
+        self.rows.append((hits.event_id, n_hits, "total", wall, cpu))
         if self.warm_tracks is not None:
             self.repeatable = tracks.equals(self.warm_tracks)
             self.warm_tracks = None
