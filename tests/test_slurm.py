@@ -31,7 +31,8 @@ TARGETS = (
     "results/smoke/figures/overview.png",
     "results/smoke/models/hept/pileup-2.pt",
 )
-WAITING = ("--slurm-init-seconds-before-status-checks", "12")
+ON_GPU = ("results/smoke/models/on_gpu/pileup-2.pt",)
+WAITING = ("--slurm-init-seconds-before-status-checks", "10")
 
 
 def load(name):
@@ -156,7 +157,7 @@ def make_folder(folder):
     config["trackers"] = {name: config["trackers"][name] for name in ("helix_finder", "helix_hash")}
     config["collisions"]["sets"]["pileup-2"]["shard_events"] = 8
     hept = config["models"]["hept"]
-    hept["training"] |= {"steps": 400, "validate_every": 200, "checkpoint_every": 10}
+    hept["training"] |= {"steps": 60, "validate_every": 30, "checkpoint_every": 10}
     config["models"]["on_gpu"] = {**hept, "training": {**hept["training"], "device": "cuda"}}
     (folder / "slurm.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
@@ -212,32 +213,45 @@ def hang(folder, process, timeout):
 
 
 def queue():
-    """Every job SLURM remembers: what it was for, its state and what it was given."""
-    form = "%i|%k|%T|%b"
+    """Every job SLURM remembers: what it was for and its state."""
+    form = "%i|%k|%T"
     done = subprocess.run(
         ["squeue", "--states=all", "--noheader", f"--format={form}"], capture_output=True, text=True, check=True
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    return pd.DataFrame(rows, columns=["job", "what", "state", "gres"]).set_index("job")
+    return pd.DataFrame(rows, columns=["job", "what", "state"]).set_index("job")
 
 
 @pytest.fixture(scope="module")
 def runs(slurm, tmp_path_factory):
-    """Folder of the run through SLURM, folder of the same run without, jobs of the first, tasks of all."""
+    """Folder of the run through SLURM, folder of the same run without, jobs, tasks, what a failing run said.
+
+    The second folder then gets a training through SLURM that fails, for it needs a real GPU. Both wait until the
+    training of the first run hangs: nearly nothing else runs until it meets its time limit.
+    """
     there, here = (make_folder(tmp_path_factory.mktemp(name)) for name in ("slurm", "local"))
     limit = ("--set-resources", "train:runtime=1 if attempt == 1 else 30")
-    with snakemake(here, "--cores", "1") as local, snakemake(there, *through_slurm(*limit)) as remote:
+    with snakemake(there, *through_slurm(*limit)) as remote:
         assert hang(there, remote, 400), "no training was running"
+        with snakemake(here, "--cores", "all") as local:
+            assert local.wait(600) == 0, text_of(here)[-6000:]
+        with snakemake(here, *through_slurm("--retries", "0"), targets=ON_GPU) as failing:
+            assert failing.wait(300) == 1
         assert remote.wait(600) == 0, text_of(there)[-6000:]
-        assert local.wait(600) == 0, text_of(here)[-6000:]
-    return there, here, queue(), (slurm / "tasks.txt").read_text()
+    return there, here, queue(), (slurm / "tasks.txt").read_text(), text_of(here)
+
+
+def jobs_of(jobs, there):
+    """Jobs of the run through SLURM, or else those of the training that fails."""
+    return jobs[jobs["what"].str.contains("on_gpu") != there]
 
 
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_the_workflow_completes_in_jobs_of_slurm(runs):
-    there, _, jobs, tasks = runs
+    there, _, jobs, tasks, _ = runs
     assert all((there / target).stat().st_size for target in TARGETS)
+    jobs = jobs_of(jobs, there=True)
     ran = {line.split()[0] for line in tasks.splitlines()}
     assert set(jobs.index) <= ran
     kinds = {what.partition("_wildcards_")[0] for what in jobs["what"]}
@@ -251,7 +265,7 @@ def test_the_workflow_completes_in_jobs_of_slurm(runs):
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_small_jobs_of_one_kind_share_a_job_of_slurm(runs):
-    there, _, jobs, _ = runs
+    there, _, jobs, *_ = runs
     shards = list((there / "results/smoke/prepared").glob("*/shard-*-hits.parquet"))
     events = [what for what in jobs["what"] if "events" in what]
     assert len(shards) == 3 and len(events) == 1
@@ -271,7 +285,8 @@ def test_results_are_those_of_a_run_without_slurm(runs):
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_training_that_met_its_time_limit_is_seen_and_goes_on_to_the_same_weights(runs):
-    there, here, jobs, _ = runs
+    there, here, jobs, *_ = runs
+    jobs = jobs_of(jobs, there=True)
     train = jobs[jobs["what"].str.startswith("rule_train")]
     assert list(train.sort_index(key=lambda ids: ids.astype(int))["state"]) == ["TIMEOUT", "COMPLETED"]
     assert "SLURM status is: 'TIMEOUT'" in text_of(there)
@@ -281,20 +296,16 @@ def test_a_training_that_met_its_time_limit_is_seen_and_goes_on_to_the_same_weig
 
 @pytest.mark.slow
 @pytest.mark.slurm
-def test_a_training_on_cuda_gets_a_gpu_and_its_failure_is_reported(runs, slurm):
-    there, before = runs[0], set(runs[2].index)
-    asked = ("results/smoke/models/on_gpu/pileup-2.pt",)
-    with snakemake(there, *through_slurm("--retries", "0"), targets=asked) as remote:
-        assert remote.wait(300) == 1
-    jobs = queue().drop(index=list(before))
-    assert list(jobs["what"]) == ["rule_train_wildcards_smoke_on_gpu_pileup-2"]
-    assert list(jobs["state"]) == ["FAILED"]
-    assert "torch finds no CUDA device" in text_of(there)  # the GPU is not a real one
-    assert "SLURM status is: 'FAILED'" in text_of(there)
-    job = jobs.index[0]
+def test_a_training_on_cuda_gets_a_gpu_and_its_failure_is_reported(runs):
+    *_, jobs, tasks, said = runs
+    failed = jobs_of(jobs, there=False)
+    assert list(failed["what"]) == ["rule_train_wildcards_smoke_on_gpu_pileup-2"]
+    assert list(failed["state"]) == ["FAILED"]
+    assert "torch finds no CUDA device" in said  # the GPU is not a real one
+    assert "SLURM status is: 'FAILED'" in said
+    job = failed.index[0]
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=True).stdout
     assert "TresPerJob=gres:gpu:1" in shown
-    given = [line.split()[-1] for line in (slurm / "tasks.txt").read_text().splitlines() if line.split()[0] == job]
-    assert given and set(given) == {"gpu=0"}
-    others = [line.split()[-1] for line in runs[3].splitlines()]
-    assert set(others) == {"gpu="}
+    given = {line.split()[0]: line.split()[-1] for line in tasks.splitlines()}
+    assert {number for number, what in given.items() if what == "gpu=0"} == {job}
+    assert {what for number, what in given.items() if number != job} == {"gpu="}
