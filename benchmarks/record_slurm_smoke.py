@@ -23,7 +23,7 @@ from trackbench.reproduce import compare_results, counts_by_kind, report
 
 FOLDER = ROOT / "build/slurm-smoke"
 CONFIG = "config/smoke.yaml"
-AT_ONCE = 4
+AT_ONCE = 6
 # Between two looks at the queue [s]; 10 in the profile.
 LOOK = 5
 
