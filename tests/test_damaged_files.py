@@ -160,6 +160,17 @@ def test_an_index_cut_short(prepared, tmp_path):
         read_index(index)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [(",val,", ",vaI,", "split 'vaI', expected one of train, val, test"), ("\n2,", "\n1,", "event 1 twice, expected")],
+)
+def test_an_index_without_a_manifest(prepared, tmp_path, old, new, message):
+    index = tmp_path / "index.csv"
+    index.write_text(prepared.read_text().replace(old, new))
+    with pytest.raises(InputError, match=rf"index\.csv: {message}.*; remove it and prepare again"):
+        read_index(index)
+
+
 def test_an_index_with_a_changed_byte(prepared, tmp_path):
     index = shutil.copytree(prepared.parent, tmp_path / "copy") / "index.csv"
     data, used = index.read_bytes(), ["event_id", "split", "shard", "n_hits"]
