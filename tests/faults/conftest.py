@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from faults.trainings import ROOT, ForkServer
@@ -27,7 +28,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "faults" in item.path.parts:
+        if item.path.parent == Path(__file__).parent:
             item.add_marker("faults")
 
 

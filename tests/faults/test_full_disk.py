@@ -1,6 +1,7 @@
 """No space left, or none to write in, for shards, tracks and trainings: said in one sentence, nothing half written."""
 
 import re
+from contextlib import ExitStack
 
 import pytest
 from faults.disks import small_disk
@@ -101,15 +102,16 @@ def test_limit_on_the_size_of_files(action, processes, inputs, expected, tmp_pat
 
 def test_disk_full_at_any_size(processes, inputs, expected, disk, injected, all_moments):
     """A training on a disk that grows by and by ends with the same weights, however often it stopped."""
-    stops = 0
-    for left in range(8, 400, 8 if all_moments else 40):
-        disk.fill(left)
-        code = processes.run("train", disk.path, **inputs["train"])
-        disk.make_room()
-        if code == 0:
-            break
-        with injected("full disk: train"):
+    with ExitStack() as faults:
+        stops = 0
+        for left in range(8, 400, 8 if all_moments else 40):
+            disk.fill(left)
+            code = processes.run("train", disk.path, **inputs["train"])
+            disk.make_room()
+            if code == 0:
+                break
+            faults.enter_context(injected("full disk: train"))
             stops += 1
             assert code == 2
-    assert code == 0 and stops >= 1
-    assert results(disk.path) == results(expected["train"])
+        assert code == 0 and stops >= 1
+        assert results(disk.path) == results(expected["train"])

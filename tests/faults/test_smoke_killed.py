@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -84,13 +85,14 @@ def test_snakemake_killed_during_the_smoke_run(tmp_path, injected, measured, all
     ]
     moments.insert(1, (lambda started: "train" in scripts_alive(started.folder).values(), 1.0))
     folder, killed = make_folder(tmp_path / "killed"), []
-    for is_time, seconds in moments:
-        with injected("kill -9 of Snakemake in the smoke run"):
+    with ExitStack() as faults:
+        for is_time, seconds in moments:
+            faults.enter_context(injected("kill -9 of Snakemake in the smoke run"))
             killed.append(kill(folder, is_time, seconds, measured))
-    assert "train" in killed[1] and set.union(*killed) != {"train"}, killed
-    done = run(folder, *SMOKE)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = compare_results(whole / "results/smoke", folder / "results/smoke")
-    assert found.is_equal, (found.different, found.missing)
-    assert len(found.equal) > 500
-    assert_nobody_writes(folder)
+        assert "train" in killed[1] and set.union(*killed) != {"train"}, killed
+        done = run(folder, *SMOKE)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found = compare_results(whole / "results/smoke", folder / "results/smoke")
+        assert found.is_equal, (found.different, found.missing)
+        assert len(found.equal) > 500
+        assert_nobody_writes(folder)

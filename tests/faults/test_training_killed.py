@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -110,12 +111,15 @@ def test_killed_when_half_a_file_is_written(index, whole, tmp_path, processes, i
 
 
 def test_killed_again_and_again(index, whole, tmp_path, processes, injected):
-    for moment in moments(whole, 4, seed=2):
-        with injected("kill -9 of a training"):
+    with ExitStack() as faults:
+        for moment in moments(whole, 4, seed=2):
             code = processes.run("train", tmp_path, index=str(index), kill_at=moment)
-            assert code == -signal.SIGKILL or (code == 0 and (tmp_path / "w.pt").exists())
-    assert processes.run("train", tmp_path, index=str(index)) == 0
-    assert_finished(tmp_path, whole)
+            if code == -signal.SIGKILL:
+                faults.enter_context(injected("kill -9 of a training"))
+            else:
+                assert code == 0 and (tmp_path / "w.pt").exists()
+        assert processes.run("train", tmp_path, index=str(index)) == 0
+        assert_finished(tmp_path, whole)
 
 
 def test_time_limit_reached(index, tmp_path, processes, injected, all_moments):

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -43,8 +44,8 @@ def assert_same(folder, finished):
     found = compare_results(finished[0] / RESULTS, folder / RESULTS)
     assert found.is_equal, (found.different, found.missing)
     assert len(found.equal) > 25
-    for path in (folder / RESULTS).rglob("*"):
-        assert path.suffix != ".pt" or path.name == "whole.pt", f"state left: {path}"
+    states = {path.name for path in (folder / RESULTS).rglob("*.training/*.pt")}
+    assert states == {"finished.pt"}, "states of trainings that are not finished"
 
 
 def test_two_workflows_in_one_folder(finished, injected):
@@ -70,7 +71,8 @@ def kill_after(folder, seconds):
 def test_a_training_does_not_outlive_its_workflow(finished, tmp_path, injected):
     """Snakemake is killed: the training saves and stops by itself, and goes on from there, killed again or not."""
     folder = make_folder(tmp_path / "killed")
-    with injected("kill -9 of snakemake"):
+    with ExitStack() as faults:
+        faults.enter_context(injected("kill -9 of Snakemake"))
         started = Started(folder)
         assert started.wait_until((folder / STATE).exists), started.text()[-3000:]
         started.kill()
@@ -82,17 +84,17 @@ def test_a_training_does_not_outlive_its_workflow(finished, tmp_path, injected):
         locked = run(folder)
         assert locked.returncode != 0 and "Directory cannot be locked" in locked.stderr
         unlock(folder)
-    for seconds in np.random.default_rng(7).uniform(0, 6, 2).tolist():
-        with injected("kill -9 of snakemake"):
+        for seconds in np.random.default_rng(7).uniform(0, 6, 2).tolist():
+            faults.enter_context(injected("kill -9 of Snakemake"))
             assert kill_after(folder, seconds)
             unlock(folder)
-    done = run(folder)
-    if "is using this folder" in done.stderr:  # the training of the run killed last had not ended yet
-        wait_for_the_end_of_jobs(folder)
         done = run(folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert jobs_alive(folder) == []
-    assert_same(folder, finished)
+        if "is using this folder" in done.stderr:  # the training of the run killed last had not ended yet
+            wait_for_the_end_of_jobs(folder)
+            done = run(folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert jobs_alive(folder) == []
+        assert_same(folder, finished)
 
 
 def test_snakemake_killed_at_many_moments(finished, tmp_path, injected, all_moments):
@@ -101,14 +103,15 @@ def test_snakemake_killed_at_many_moments(finished, tmp_path, injected, all_mome
     rng = np.random.default_rng(8)
     for k in range(4):
         folder = make_folder(tmp_path / str(k))
-        for seconds in rng.uniform(0, 20, 4).tolist():
-            with injected("kill -9 of snakemake"):
+        with ExitStack() as faults:
+            for seconds in rng.uniform(0, 20, 4).tolist():
                 if kill_after(folder, seconds):
+                    faults.enter_context(injected("kill -9 of Snakemake"))
                     unlock(folder)
-        wait_for_the_end_of_jobs(folder)
-        done = run(folder)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert_same(folder, finished)
+            wait_for_the_end_of_jobs(folder)
+            done = run(folder)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert_same(folder, finished)
 
 
 def test_a_job_is_killed(finished, tmp_path, injected, all_moments):
