@@ -163,11 +163,12 @@ def test_a_workflow_inside_another_keeps_the_name_of_the_outer_one(monkeypatch):
     inner = [sys.executable, "-c", code]
     assert subprocess.run(inner, capture_output=True, text=True, check=True).stdout.strip() == mine
     with subprocess.Popen(["sleep", "60"]) as other:  # not one that this was started by
-        monkeypatch.setenv("TRACKBENCH_WORKFLOW", f"{other.pid} {_started(other.pid)}")
+        monkeypatch.setenv("TRACKBENCH_WORKFLOW", f"{other.pid} {_started(other.pid)} {mine.split()[2]}")
         announce_workflow()
         assert announced_workflow() == mine
         other.kill()
-    assert not workflow_is_over("") and workflow_is_over(f"{os.getpid()} 1")
+    assert not workflow_is_over("") and workflow_is_over(f"{os.getpid()} 1 {mine.split()[2]}")
+    assert not workflow_is_over(f"{os.getpid()} 1 pid:[1]")  # of a container
 
 
 @pytest.mark.skipif(not starters(), reason="no /proc on this system")

@@ -257,6 +257,17 @@ def test_provenance_names_what_made_every_result(smoke):
     assert "provenance.html" in (results / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("config", ["config/config.yaml", "config/paper.yaml"])
+def test_provenance_asks_for_every_manifest(tmp_path, config):
+    copy_tree(tmp_path)
+    outputs = snakemake(tmp_path, "--summary", config=config).stdout
+    made = re.findall(r"^(results/\S+/(?:manifest|tuned/\S+|\S+-facts|\S+-run)\.json)\t", outputs, re.MULTILINE)
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "host", config=config)
+    planned = (done.stdout + done.stderr).partition("Collect what made each result\n")[2].partition("\n")[0]
+    asked = planned.partition("Input files updated by another job: ")[2].split(", ")
+    assert sorted(asked) == sorted(made) and len(made) > 20
+
+
 def test_a_finished_run_has_nothing_left_to_do(smoke):
     assert planned_rules(smoke) == set()
 

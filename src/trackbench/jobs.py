@@ -20,7 +20,7 @@ from trackbench.workflow_end import announced_workflow, is_left_alone, starters,
 logger = logging.getLogger("trackbench")
 
 WATCH_EVERY_S = 1.0  # how long a job may go on alone after its workflow was killed
-ASK_AGAIN_S = 30.0  # for one that has not ended by then: its exception was lost, as in a destructor
+ASK_AGAIN_S = 600.0  # for one that has not ended by then: its exception was lost, as in a destructor
 
 # Read by the libraries when they are loaded, which is after the job has started.
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

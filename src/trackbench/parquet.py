@@ -61,6 +61,8 @@ def write_frame(frame: "pd.DataFrame", path: str | os.PathLike) -> None:
 
     # Without the metadata of pandas: a changed byte there would change types.
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    kinds = {f.name: f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in table.schema}
+    table = table.cast(pa.schema(kinds))  # categories as their values
     with parquet_writer(path, table.schema) as writer:
         writer.write(table)
 
@@ -78,7 +80,7 @@ def read_table(source: object) -> "pa.Table":
         table = file.read(use_threads=False)
     if verify is not None:
         if b"%d" % content_checksum(table) != verify:
-            raise ValueError("wrong checksum of the values")
+            raise ValueError("wrong checksum of the values: damaged, or changed since trackbench wrote it")
         rest = {key: value for key, value in table.schema.metadata.items() if key != _KEY}
         table = table.replace_schema_metadata(rest or None)
     return table

@@ -72,7 +72,12 @@ def provenance_markdown(table: pd.DataFrame) -> str:
     A package, processor or number of threads that is not the same everywhere is listed with the results it made, and a
     model made with several is named.
     """
-    parts = ["**Every result and what made it**", "", markdown_table(["", "results", "which"], _summary(table)), ""]
+    parts = [
+        "**Samples, models, tuned settings and tracks, and what made them**",
+        "",
+        markdown_table(["", "results", "which"], _summary(table)),
+        "",
+    ]
     mixed = _mixed(table)
     if mixed:
         names = ", ".join(mixed)

@@ -30,7 +30,7 @@ LEFT_OUT = (
     "figures/*.html",
     "tables/provenance.*",
 )
-SURROUNDINGS = ("machine", "versions", "threads", "device_name", "sittings")  # keys at the top of a manifest
+SURROUNDINGS = ("machine", "versions", "threads", "device", "device_name", "sittings")  # keys at the top of a manifest
 
 
 @dataclass(frozen=True)

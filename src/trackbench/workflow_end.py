@@ -13,7 +13,7 @@ def announce_workflow() -> None:
     """Name this process to the jobs it will start, unless it is part of a workflow that has done so. For Snakefiles."""
     known = os.environ.get(_VARIABLE, "")
     if workflow_is_over(known) or int(known.partition(" ")[0] or 0) not in _ancestors():
-        os.environ[_VARIABLE] = f"{os.getpid()} {_started(os.getpid())}"
+        os.environ[_VARIABLE] = f"{os.getpid()} {_started(os.getpid())} {_namespace()}"
 
 
 def announced_workflow() -> str:
@@ -22,9 +22,9 @@ def announced_workflow() -> str:
 
 
 def workflow_is_over(announced: str) -> bool:
-    """Whether the announced workflow has ended; False for "" and where the system has no /proc."""
-    pid, _, start = announced.partition(" ")
-    return start.isdigit() and start != "0" and _started(int(pid)) != int(start)
+    """Whether the announced workflow has ended; False for "", and where its processes cannot be seen from here."""
+    pid, start, namespace = announced.split() if announced.count(" ") == 2 else ("0", "0", "")
+    return start != "0" and namespace == _namespace() and _started(int(pid)) != int(start)
 
 
 def starters(pid: int | None = None) -> list[int]:
@@ -45,6 +45,14 @@ def starters(pid: int | None = None) -> list[int]:
 def is_left_alone(chain: list[int]) -> bool:
     """Whether a process of ``starters`` has another parent than then, because that one ended; False for []."""
     return any(_name_and_parent(child)[1] != parent for child, parent in pairwise(chain))
+
+
+def _namespace() -> str:
+    """Processes of a container have numbers of their own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return "-"
 
 
 def _ancestors() -> list[int]:

@@ -57,4 +57,8 @@ def run_files():
     rows = [(sample, tracker) for sample in SAMPLES for tracker in TRACKERS]
     rows += [("effects", tracker) for tracker in EFFECT_TRACKERS if EFFECTS]
     rows += [(sample_of(name), row) for name, row, _ in set_rows()]
+    rows += [
+        (sample_of(name), row) for name in SETS for row in matrix_rows(config, name)
+    ]
+    rows = dict.fromkeys(rows)
     return [f"results/{RUN}/tracks/{sample}/{row}-run.json" for sample, row in rows]

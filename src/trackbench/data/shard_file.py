@@ -28,7 +28,7 @@ PREPARE_AGAIN = "remove it and index.csv beside it and prepare again"
 _HITS_NAME = re.compile(r"shard-(.+)-hits\.parquet")
 _FLOATS = {"x", "y", "z", "weight", "pt", "eta", "phi", "vx", "vy", "vz"}
 _KEY = b"trackbench"
-_SUMS = b"trackbench crc32"  # of each row group
+_SUMS = b"trackbench crc32 of events"
 
 
 def _schema(names: Sequence[str], features: Sequence[str] = ()) -> pa.Schema:
