@@ -3,8 +3,8 @@
 Run as root: python benchmarks/bench_slurm.py
 Starts and stops a SLURM of one node on this machine (tests/slurm/cluster.sh). Overhead of a job = its time in SLURM
 (full seconds) less the time Snakemake's benchmark file gives for its script: mainly two starts of Snakemake. The work
-of a group is that of its longest chain: simulate and prepare of one shard. Time to the next look at the queue is not in
-it. Writes benchmarks/results/slurm.json, and nothing if a job is missing.
+of a group is that of all its parts, which run one after another. Time to the next look at the queue is not in it.
+Writes benchmarks/results/slurm.json, and nothing if a job is missing.
 """
 
 import contextlib
@@ -78,27 +78,27 @@ def jobs_alone(folder, jobs):
 
 
 def group_jobs(folder, jobs, said):
-    """The same of groups of shards, which one job simulates and prepares side by side."""
+    """The same of groups of shards, which one job simulates and prepares one after another."""
     blocks = re.findall(r"Group job events .*\n((?:\n|    .*\n)+)", said)
     shards = [sorted(set(re.findall(r"Simulate (\S+) shard (\d{4})", block))) for block in blocks]
     seconds = [elapsed for what, elapsed in jobs if what.startswith("rule_events")]
     found = []
     for members, elapsed in zip(shards, seconds, strict=True):
-        chains = [sum(work_s(folder, f"{rule}/{s}-{k}") for rule in ("simulate", "prepare")) for s, k in members]
-        found.append({"shards": len(members), "slurm_s": elapsed, "work_s": round(max(chains), 2)})
+        work = sum(work_s(folder, f"{rule}/{s}-{k}") for rule in ("simulate", "prepare") for s, k in members)
+        found.append({"shards": len(members), "slurm_s": elapsed, "work_s": round(work, 2)})
     return found
 
 
 def spread(jobs):
-    """Seconds of jobs beside their work."""
-    seconds = [job["slurm_s"] - job["work_s"] for job in jobs]
+    """Seconds of jobs beside their work; of groups per shard."""
+    seconds = [(job["slurm_s"] - job["work_s"]) / job.get("shards", 1) for job in jobs]
     middle = statistics.median(seconds)
     return {"min": round(min(seconds), 1), "median": round(middle, 1), "max": round(max(seconds), 1)}
 
 
 @contextlib.contextmanager
 def node(cpus):
-    """A SLURM of one node on this machine, which may pretend to have more than there is: groups ask for 4 CPUs."""
+    """A SLURM of one node on this machine, which may pretend to have more than there is."""
     cluster = [str(ROOT / "tests/slurm/cluster.sh")]
     size = {"TRACKBENCH_SLURM_CPUS": str(cpus), "TRACKBENCH_SLURM_MB": "64000"}
     subprocess.run([*cluster, "start", "--for", str(os.getpid())], check=True, env={**os.environ, **size})
@@ -111,7 +111,7 @@ def node(cpus):
 def main():
     """Measure and write the record."""
     load = os.getloadavg()[0]
-    with node(cpus=8), tempfile.TemporaryDirectory() as name:
+    with node(cpus=2), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         said = run(folder)
         jobs = seconds_in_slurm()
@@ -128,10 +128,10 @@ def main():
         "jobs": alone,
         "groups": groups,
         "job_overhead_s": spread(alone),
-        "group_overhead_s": spread(groups),
+        "shard_overhead_s": spread(groups),
     }
     write_json(ROOT / "benchmarks/results/slurm.json", record)
-    print(record["job_overhead_s"], record["group_overhead_s"])
+    print(record["job_overhead_s"], record["shard_overhead_s"])
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ TARGETS = (
     "results/smoke/models/hept/pileup-2.pt",
 )
 ON_GPU = ("results/smoke/models/on_gpu/pileup-2.pt",)
-WAITING = ("--slurm-init-seconds-before-status-checks", "10")
+WAITING = ("--slurm-init-seconds-before-status-checks", "14")
 
 
 def load(name):
@@ -155,6 +155,7 @@ def make_folder(folder):
             shutil.copy(source, folder / name)
     config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
     config["trackers"] = {name: config["trackers"][name] for name in ("helix_finder", "helix_hash")}
+    config["data"]["shard_events"] = 4
     config["collisions"]["sets"]["pileup-2"]["shard_events"] = 8
     hept = config["models"]["hept"]
     hept["training"] |= {"steps": 60, "validate_every": 30, "checkpoint_every": 10}
@@ -213,13 +214,13 @@ def hang(folder, process, timeout):
 
 
 def queue():
-    """Every job SLURM remembers: what it was for and its state."""
-    form = "%i|%k|%T"
+    """Every job SLURM remembers: what it was for, its state and what it asked for."""
+    form = "%i|%k|%T|%C|%m|%l"
     done = subprocess.run(
         ["squeue", "--states=all", "--noheader", f"--format={form}"], capture_output=True, text=True, check=True
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
-    return pd.DataFrame(rows, columns=["job", "what", "state"]).set_index("job")
+    return pd.DataFrame(rows, columns=["job", "what", "state", "cpus", "memory", "limit"]).set_index("job")
 
 
 @pytest.fixture(scope="module")
@@ -264,11 +265,15 @@ def test_the_workflow_completes_in_jobs_of_slurm(runs):
 
 @pytest.mark.slow
 @pytest.mark.slurm
-def test_small_jobs_of_one_kind_share_a_job_of_slurm(runs):
+def test_small_jobs_of_one_kind_share_a_job_of_slurm_and_run_in_turn(runs):
+    """So the job asks for one core, the memory of one part and the time of all: two shards of two hours."""
     there, _, jobs, *_ = runs
     shards = list((there / "results/smoke/prepared").glob("*/shard-*-hits.parquet"))
-    events = [what for what in jobs["what"] if "events" in what]
-    assert len(shards) == 3 and len(events) == 1
+    events = jobs[jobs["what"].str.contains("events")]
+    assert len(shards) == 2 and len(events) == 1
+    assert list(events[["cpus", "memory", "limit"]].iloc[0]) == ["1", "3000M", "4:00:00"]
+    said = next((there / ".snakemake/slurm_logs").rglob(f"{events.index[0]}.log")).read_text()
+    assert re.findall(r"^Execute (\d+) jobs", said, re.MULTILINE) == ["1"] * 8  # both processes of each part
     assert sum("evaluation" in what for what in jobs["what"]) == 1
 
 
