@@ -1,8 +1,8 @@
 """Jobs of a configuration on a cluster, and how long a large simulation would take, from measured costs.
 
-Run: python benchmarks/plan_campaign.py [--configfile FILE] [--events N] [--pileup MU] [--cores N ...]
-The configuration is planned by a dry run with profiles/slurm. Costs: benchmarks/results/simulation.json (seconds per
-event) and slurm.json (seconds that a job takes beside its work).
+Run: python benchmarks/plan_campaign.py [--configfile FILE] [--events N] [--pileup MU] [--shard-events N] [--cores N..]
+The configuration is planned by a dry run with profiles/slurm. Costs, in benchmarks/results: simulation.json and
+prepare.json (seconds per event) and slurm.json (seconds that a job takes beside its work).
 """
 
 import argparse
@@ -15,7 +15,7 @@ import yaml
 
 from trackbench.config import check_config, read_schema
 from trackbench.errors import InputError, TrackbenchError, describe
-from trackbench.plan import Campaign, columns, costs_of, duration, project, read_dry_run, samples_of
+from trackbench.plan import Campaign, columns, costs_of, projection_table, read_dry_run, samples_of
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -47,16 +47,6 @@ def sample_table(config):
     return columns(rows)
 
 
-def projection_table(campaign, costs, cores):
-    """Time of a simulation on numbers of cores."""
-    rows = [("cores", "jobs", "waves", "wall time", "core hours", "of that work")]
-    for number in cores:
-        plan = project(campaign, costs, number)
-        hours = f"{plan.core_s / 3600:.1f}"
-        rows.append((f"{number}", plan.jobs, plan.waves, duration(plan.wall_s), hours, f"{100 * plan.share:.0f} %"))
-    return columns(rows)
-
-
 def main():
     """Print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,13 +57,13 @@ def main():
     parser.add_argument("--cores", type=int, nargs="+", default=[16, 128, 1000])
     options = parser.parse_args()
     profile = yaml.safe_load((PROFILE / "config.yaml").read_text(encoding="utf-8"))
-    simulation, slurm = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("simulation", "slurm"))
+    records = [json.loads((RESULTS / f"{name}.json").read_text()) for name in ("simulation", "prepare", "slurm")]
     try:
         if not options.configfile.is_file():
             raise InputError(describe(options.configfile, "no such file", "", "see config/"))
         given = yaml.safe_load(options.configfile.read_text(encoding="utf-8"))
         config = check_config(given, read_schema(ROOT / "workflow/schemas/config.schema.yaml"))
-        costs = costs_of(simulation, slurm, options.pileup)
+        costs = costs_of(*records, options.pileup)
         together, at_once = profile["group-components"]["events"], profile["jobs"]
         campaign = Campaign(options.events, options.shard_events, together, at_once)
         projected = projection_table(campaign, costs, options.cores)
@@ -81,10 +71,8 @@ def main():
     except TrackbenchError as error:
         sys.exit(f"error: {error}")
     print(f"{options.configfile.name} with profiles/slurm:\n\n{jobs}\n\n{sample_table(config)}\n")
-    costs_text = f"{costs.event_s:.2f} CPU s per event and {costs.job_s:.0f} s per job beside its work"
-    print(f"{options.events:,} events at {options.pileup:g} pile-up, {options.shard_events} per shard, projected from")
-    print(f"{costs_text}, {simulation['machine']['cpu']}:\n")
-    print(projected)
+    size = f"{options.events:,} events at {options.pileup:g} pile-up, {options.shard_events} per shard"
+    print(f"{size}, simulated and prepared;\nfrom times on one core, {records[0]['machine']['cpu']}: {projected}")
 
 
 if __name__ == "__main__":

@@ -83,36 +83,54 @@ def samples_of(config: Mapping) -> list[Sample]:
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured costs on one core [s]: of one event, of a process before its first event, of a job around its work."""
+    """Measured costs on one core [s].
 
-    event_s: float
+    simulate_s, prepare_s: of one event
+    start_s: of the two processes of a shard before their first event
+    job_s: of a job of the cluster beside that, for each shard in it
+    """
+
+    simulate_s: float
+    prepare_s: float
     start_s: float
     job_s: float
 
+    @property
+    def event_s(self) -> float:
+        """Of one event from collision to prepared shard."""
+        return self.simulate_s + self.prepare_s
 
-def costs_of(simulation: Mapping, slurm: Mapping, pileup: float) -> Costs:
-    """Costs of simulating at a pile-up, linear between those measured.
 
-    simulation, slurm: contents of ``benchmarks/results/simulation.json`` and ``slurm.json``
+def costs_of(simulation: Mapping, prepare: Mapping, slurm: Mapping, pileup: float) -> Costs:
+    """Costs of simulating and preparing at a pile-up, linear between those measured.
+
+    simulation, prepare, slurm: contents of ``simulation.json``, ``prepare.json`` and ``slurm.json`` in
+        ``benchmarks/results``
     Raises ConfigError outside the measured range.
     """
-    rows = sorted(simulation["rows"], key=lambda row: row["pileup"])
+    starts = (max(row["init_cpu_s"] for row in simulation["rows"]), max(row["start_cpu_s"] for row in prepare["rows"]))
+    simulate_s, prepare_s = (_event_s(record["rows"], pileup) for record in (simulation, prepare))
+    return Costs(simulate_s, prepare_s, sum(starts), slurm["shard_overhead_s"]["median"])
+
+
+def _event_s(rows: Sequence[Mapping], pileup: float) -> float:
+    """CPU seconds per event on the line between the two measurements around a pile-up."""
+    rows = sorted(rows, key=lambda row: row["pileup"])
     low, high = rows[0]["pileup"], rows[-1]["pileup"]
     require("pile-up", pileup, low <= pileup <= high, f"a number from {low:g} to {high:g}, the measured range")
     before = max((row for row in rows if row["pileup"] <= pileup), key=lambda row: row["pileup"])
     after = next(row for row in rows if row["pileup"] >= pileup)
     width = after["pileup"] - before["pileup"]
     share = (pileup - before["pileup"]) / width if width else 0.0
-    event_s = before["cpu_s_per_event"] + share * (after["cpu_s_per_event"] - before["cpu_s_per_event"])
-    return Costs(event_s, max(row["init_cpu_s"] for row in rows), slurm["job_overhead_s"]["median"])
+    return before["cpu_s_per_event"] + share * (after["cpu_s_per_event"] - before["cpu_s_per_event"])
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """A simulation to be planned.
+    """A simulation to be planned, up to its prepared shards.
 
     events, shard_events: in all, and in one shard, which one process simulates on one core
-    shards_per_job: shards that one job of the cluster handles side by side, each on a core of its own
+    shards_per_job: shards that one job of the cluster handles one after another on one core
     jobs_at_once: most jobs that may be in the queue at a time
     """
 
@@ -143,15 +161,14 @@ def project(campaign: Campaign, costs: Costs, cores: int) -> Projection:
 
     Cores are as fast as the one of the measurement and start all jobs that fit at once: waiting in the queue of a
     busy cluster is not in it.
-    Raises ConfigError if one job has no room on the cores.
+    Raises ConfigError if there are no cores.
     """
-    side_by_side = campaign.shards_per_job
-    require("cores", cores, cores >= side_by_side, f"at least {side_by_side}, the cores of one job")
+    require("cores", cores, cores >= 1, "at least 1")
     shards = math.ceil(campaign.events / campaign.shard_events)
-    jobs = math.ceil(shards / side_by_side)
-    waves = math.ceil(jobs / min(cores // side_by_side, campaign.jobs_at_once))
-    length_s = costs.job_s + costs.start_s + campaign.shard_events * costs.event_s
-    core_s = jobs * side_by_side * length_s
+    jobs = math.ceil(shards / campaign.shards_per_job)
+    waves = math.ceil(jobs / min(cores, campaign.jobs_at_once))
+    length_s = campaign.shards_per_job * (costs.job_s + costs.start_s + campaign.shard_events * costs.event_s)
+    core_s = jobs * length_s
     return Projection(cores, jobs, waves, waves * length_s, core_s, campaign.events * costs.event_s / core_s)
 
 
@@ -163,6 +180,20 @@ def duration(seconds: float) -> str:
             rest = whole % size // below
             return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
     return f"{whole} s"
+
+
+def projection_table(campaign: Campaign, costs: Costs, cores: Sequence[int]) -> str:
+    """Table of the projections on numbers of cores, under a line with what they are made from.
+
+    Raises ConfigError if there are no cores.
+    """
+    rows = [("cores", "jobs", "waves", "wall time", "core hours", "of that work")]
+    for number in cores:
+        plan = project(campaign, costs, number)
+        hours = f"{plan.core_s / 3600:.1f}"
+        rows.append((f"{number}", plan.jobs, plan.waves, duration(plan.wall_s), hours, f"{100 * plan.share:.0f} %"))
+    parts = f"{costs.simulate_s:.2f} s per event to simulate and {costs.prepare_s:.2f} s to prepare"
+    return f"{parts},\n{costs.job_s:.0f} s per shard for SLURM and Snakemake:\n\n{columns(rows)}"
 
 
 def columns(rows: Sequence[Sequence[object]]) -> str:
