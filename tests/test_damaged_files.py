@@ -118,7 +118,7 @@ def test_the_checksum_sees(tmp_path, change):
     write_frame(frame, tmp_path / "f.parquet")
     metadata = pa_parquet.read_metadata(tmp_path / "f.parquet").metadata
     pa_parquet.write_table(other.replace_schema_metadata(metadata), tmp_path / "f.parquet")
-    with pytest.raises(InputError, match=r"f\.parquet: cannot be read \(wrong checksum of the values: damaged, .*\), expected"):
+    with pytest.raises(InputError, match=r"f\.parquet: cannot be read \(wrong checksum of the values.*, expected"):
         read_frame(tmp_path / "f.parquet")
 
 
