@@ -169,6 +169,15 @@ stop_daemons() {
 
 gone() { [ ! -e "/proc/$1" ]; }
 
+kill_leftovers() { # processes of jobs: without cgroups SLURM loses sight of those whose parent has ended
+  local path
+  for path in /proc/[0-9]*; do
+    if grep -qzx "SLURM_CLUSTER_NAME=trackbench" "$path/environ" 2>/dev/null; then
+      kill -KILL "${path#/proc/}" 2>/dev/null || true
+    fi
+  done
+}
+
 stop() {
   [ "$(id -u)" = 0 ] || impossible "needs root"
   if is_ours && is_running slurmctld; then
@@ -176,6 +185,7 @@ stop() {
     wait_for 20 no_jobs || true
   fi
   stop_daemons
+  kill_leftovers
   if is_ours; then rm -f "$ETC/slurm.conf" "$ETC/gres.conf"; fi
   rm -rf "$HOME_DIR"/{state,spool,munge,*.pid,record.sh,tasks.txt}
 }
