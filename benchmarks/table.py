@@ -24,8 +24,19 @@ def read(name):
 def reproduce_table():
     """Files of two runs of the smoke workflow that are equal, by kind."""
     record = read("reproduce")
-    rows = [f"| {kind} | {sum(n.values())} | {n['equal']} |" for kind, n in record["kinds"].items()]
+    kinds = sorted(record["kinds"].items(), key=lambda kind: kind[0] == "all")
+    rows = [f"| {kind} | {sum(n.values())} | {n['equal']} |" for kind, n in kinds]
     return "\n".join(["| files below | compared | equal |", "| --- | ---: | ---: |", *rows])
+
+
+def reliability_sentence():
+    """Faults injected and survived, files of two runs that are equal, in one sentence."""
+    faults, files = read("faults")["faults"], read("reproduce")["kinds"]["all"]
+    injected, survived = (sum(row[what] for row in faults) for what in ("injected", "survived"))
+    return (
+        f"In the records, {survived:,} of {injected:,} injected faults were survived, and {files['equal']:,} of "
+        f"{sum(files.values()):,} files of two smoke runs are equal."
+    )
 
 
 def reading_rows():

@@ -22,7 +22,9 @@ def make_archive(path):
     prefix = write_raw(raw_tables(), path.parent / "raw", 1000)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in raw_tables():
-            archive.write(f"{prefix}-{part}.csv", f"train/{prefix.name}-{part}.csv")
+            name = f"{prefix.name}-{part}.csv"
+            entry = zipfile.ZipInfo(f"train/{name}", (2018, 5, 1, 0, 0, 0))  # the same bytes at any time
+            archive.writestr(entry, prefix.with_name(name).read_bytes(), zipfile.ZIP_DEFLATED)
     return path
 
 
