@@ -62,6 +62,10 @@ rule all:
         "All results are there"
 
 
+onstart:
+    check_credentials()
+
+
 onsuccess:
     finish_run()
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from raw_events import raw_tables, write_raw
 
-from trackbench.data.sources import COMPETITION, kaggle_source, local_source
+from trackbench.data.sources import COMPETITION, kaggle_source, local_source, require_credentials
 from trackbench.errors import InputError, MissingExtraError
 
 requests = pytest.importorskip("requests")
@@ -194,6 +194,23 @@ def test_real_client_without_credentials(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="no Kaggle credentials found"):
         kaggle_source(ARCHIVE, tmp_path / "kaggle", retries=0)
+
+
+def test_credentials_are_asked_for_before_anything_runs(tmp_path, monkeypatch):
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    there = tmp_path / "train_1.zip"
+    there.touch()
+    require_credentials([there])  # nothing to download
+    with pytest.raises(InputError, match=r"Kaggle file train_2\.zip: no Kaggle credentials found; \(1\)"):
+        require_credentials([there, tmp_path / "train_2.zip"])
+    (tmp_path / "kaggle.json").write_text("{}")
+    with pytest.raises(InputError, match="bad Kaggle credentials"):
+        require_credentials([tmp_path / "train_2.zip"])
+    (tmp_path / "kaggle.json").write_text('{"username": "a", "key": "b"}')
+    require_credentials([tmp_path / "train_2.zip"])
 
 
 def test_without_the_extra(tmp_path, monkeypatch):

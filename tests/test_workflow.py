@@ -370,6 +370,18 @@ def test_a_mistaken_configuration_stops_before_any_job(tmp_path, setting, words)
     assert not (tmp_path / "results").exists()
 
 
+def test_without_kaggle_credentials_no_job_starts(tmp_path, monkeypatch):
+    copy_tree(tmp_path)
+    for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    done = snakemake(tmp_path, "--config", "data={source: kaggle}")
+    assert done.returncode != 0
+    assert "no Kaggle credentials found; (1) log in" in done.stderr
+    assert "Execute" not in done.stderr and not (tmp_path / "results").exists()
+
+
 ROWS = """
 run: rows
 data: {events: {train: 0, val: 1, test: 2}, simulate: {pileup: 3, hard_process: none}}

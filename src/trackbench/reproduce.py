@@ -107,7 +107,8 @@ def report(comparison: Comparison, first: str | Path, second: str | Path) -> str
         lines.append(f"| {kind} | {sum(counts.values())} | {' | '.join(map(str, counts.values()))} |")
     head = f"First: {first}\nSecond: {second}\n"
     notes = f"\nNot compared: times and memory, and {len(comparison.left_out)} files ({', '.join(LEFT_OUT)}).\n"
-    notes += f"{comparison.order} of the equal files were written at another place in the sequence of files.\n"
+    notes += f"{comparison.order} of the equal files were written at another place in the sequence of files"
+    notes += " (by their times, which a copy may change).\n"
     found = [f"- {name}: {what}\n" for name, what in {**comparison.different, **comparison.missing}.items()]
     other = [f"- {name}: {what}\n" for name, what in comparison.made_with.items()]
     if other:

@@ -1,4 +1,19 @@
-# Helpers: what is done and said when the run ends.
+# Helpers: what is done and said when the run starts and ends.
+
+
+def check_credentials():
+    """Stop before any job if the real data cannot be downloaded: all else would be made first."""
+    if DATA["source"] != "kaggle":
+        return
+    from trackbench.data.sources import require_credentials
+
+    kaggle = DATA["kaggle"]
+    try:
+        require_credentials(
+            Path(kaggle["directory"], name) for name in kaggle["archives"]
+        )
+    except TrackbenchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def finish_run():

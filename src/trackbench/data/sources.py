@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trackbench.data.archive import find_events, open_files
@@ -85,6 +85,27 @@ def kaggle_source(
     record.unlink(missing_ok=True)
     _keep_record(target, record)
     return target
+
+
+def require_credentials(archives: Iterable[str | Path]) -> None:
+    """Raise InputError if one of these archives has to be downloaded and there are no Kaggle credentials.
+
+    Looks at files and variables only, as kagglehub does; without kagglehub here, as in a conda environment of the
+    download alone, nothing is known and nothing raised.
+    """
+    missing = [Path(path) for path in archives if not Path(path).is_file()]
+    try:
+        from kagglehub.config import get_kaggle_credentials
+    except ImportError:
+        return
+    if missing:
+        where = f"Kaggle file {missing[0].name}"
+        try:
+            found = get_kaggle_credentials()
+        except ValueError as error:
+            raise InputError(describe(where, f"bad Kaggle credentials ({error})", "", LOG_IN)) from error
+        if found is None:
+            raise InputError(describe(where, "no Kaggle credentials found", "", LOG_IN))
 
 
 def _kagglehub() -> Client:
