@@ -370,6 +370,15 @@ def test_a_mistaken_configuration_stops_before_any_job(tmp_path, setting, words)
     assert not (tmp_path / "results").exists()
 
 
+def test_a_part_of_the_workflow_leaves_the_report_as_it_is(smoke):
+    report, table = smoke / "results/smoke/report.html", "results/smoke/tables/simulation.csv"
+    before = report.stat().st_mtime_ns
+    (smoke / table).unlink()
+    done = snakemake(smoke, "--", table)
+    assert done.returncode == 0 and (smoke / table).exists(), done.stderr[-4000:]
+    assert "the report needs all of it" in done.stderr and report.stat().st_mtime_ns == before
+
+
 def test_without_kaggle_credentials_no_job_starts(tmp_path, monkeypatch):
     copy_tree(tmp_path)
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"):
