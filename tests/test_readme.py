@@ -150,3 +150,22 @@ def test_every_message_in_the_troubleshooting_is_one_that_is_printed():
     parts = {part.replace(f"({os.strerror(errno.ENOSPC)})", "(").strip() for part in parts}
     assert not {part for part in parts - of_the_system if part not in sources()}
     assert "no such message as this" not in sources()
+
+
+def test_the_tables_of_two_runs_and_of_faults_are_those_of_the_records():
+    page = (ROOT / "docs/reproducing.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- reproduce -->\n")[2].partition("\n<!-- /reproduce -->")[0]
+    assert shown == tables().reproduce_table() and shown
+    record = tables().read("reproduce")
+    total = record["kinds"]["all"]
+    assert total["equal"] == sum(total.values()) > 500 and not record["different"] and not record["missing"]
+    assert tables().reliability_sentence() in " ".join(README.split())
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_no_table_is_left_empty(path):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- /(\w+) -->", text):
+        assert text.partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0].strip(), name
