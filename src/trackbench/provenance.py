@@ -32,8 +32,8 @@ def provenance(manifests: Iterable[str | os.PathLike], run: str | os.PathLike, t
 
     manifests: JSON files below the folder ``run``; threads: of this job, the last row
     Returns ``COLUMNS`` and a column per package, in the order of the manifests, a row each; a model whose training went
-    on with something else has a row for each sitting. "" stands for a package that took no part and
-    for what a manifest does not say (samples name no processor: their content does not depend on it).
+    on with something else has a row for each sitting. "" stands for a package that took no part and for what a manifest
+    does not say: samples name no processor.
     Raises InputError for a manifest without threads or versions.
     """
     rows = [row for path in manifests for row in _rows(Path(path), Path(run))]
