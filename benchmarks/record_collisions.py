@@ -56,12 +56,18 @@ def sample_label(folder, sample):
 
 
 def collision_rows(folder, set_name):
-    """Rows of the summary of a set: name with its label, events, and [value, low, high] of the metrics ``KEPT``."""
+    """Rows of the summary of a set: see ``measured_rows``."""
+    return measured_rows(folder / f"tables/metrics_{set_name}.csv", KEPT)
+
+
+def measured_rows(path, kept):
+    """Rows of a long table: name with its label, events, and [value, low, high] of the metrics ``kept``."""
     measured = {}
-    for row in rows_of(folder / f"tables/metrics_{set_name}.csv"):
-        if row["metric"] in KEPT and row["region"] == "all" and row["source"].startswith("measured"):
+    for row in rows_of(path):
+        if row["metric"] in kept and row["region"] == "all" and row["source"].startswith("measured"):
             entry = measured.setdefault(row["tracker"], {"row": row["tracker"], "events": int(row["n_events"])})
-            entry[row["metric"]] = [float(row[key]) for key in ("value", "lo", "hi")] if row["value"] else None
+            found = [float(row[key]) if row[key] else None for key in ("value", "lo", "hi")]
+            entry[row["metric"]] = found if row["value"] else None
     return list(measured.values())
 
 

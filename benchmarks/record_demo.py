@@ -4,18 +4,19 @@
 
 results/demo is the folder of a finished ``make demo`` in a fresh clone; ``--seconds`` what it took after the
 installation. Everything else is read from its tables, histories and facts, and the commit is that of the clone. A
-demo of another configuration than the clone's is refused. docs/trackformers.md and docs/heptv2.md show the record,
-tests/test_readme.py holds it to what the demo has to reach.
+demo of another configuration than the clone's is refused. README, docs/trackformers.md and docs/heptv2.md show the
+record, tests/test_readme.py holds it to what the demo has to reach.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from record_collisions import check_configuration, collision_rows, git, rows_of, sample_label, trainings
+from record_collisions import check_configuration, collision_rows, git, measured_rows, rows_of, sample_label, trainings
 
 RESULT = Path(__file__).resolve().parent / "results" / "trackformers.json"
 SCORE = "trackml_score/event_mean"
+MAIN = {"dm", "perfect", "fake_rate", "fake_all", "fake_all_pt", "dup_rate", "trackml_score", "latency_ms"}
 
 
 def scores(folder):
@@ -62,6 +63,7 @@ def main():
         "data": {name: sample_label(args.folder, sample) for name, sample in samples.items()},
         "values": "scores: mean over test sub-events, standard error; collisions: pooled, [value, low, high]",
         "trainings": [training for training, _ in trained],
+        "main": measured_rows(args.folder / "tables/metrics.csv", MAIN),
         "scores": list(scores(args.folder)),
         "collisions": {name: collision_rows(args.folder, name) for name in config["collisions"]["sets"]},
     }

@@ -131,6 +131,37 @@ def finder_table():
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def main_table():
+    """The main table of the demo, for README: best DM efficiency first."""
+    head = ("tracker", "DM efficiency [%]", "perfect [%]", "fakes, purity [%]", "fakes, all candidates [%]")
+    head += (
+        "the same above a fitted pT of 0.9 GeV [%]",
+        "duplicates [%]",
+        "TrackML score, pixel hits [%]",
+        "s per event",
+    )
+    lines = [head, ("---", *["---:"] * 8)]
+    for row in sorted(read("trackformers")["main"], key=lambda row: -row["dm"][0]):
+        rates = (with_errors(row[name]) for name in ("dm", "perfect", "fake_rate"))
+        others = ("fake_all", "fake_all_pt", "dup_rate", "trackml_score")
+        shares = (share(row[name]) if row.get(name) else "-" for name in others)
+        lines.append((f"`{row['row']}`", *rates, *shares, f"{row['latency_ms'][0] / 1e3:.2g}"))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_errors(found):
+    """Value with both errors in percent, with more digits if it is small."""
+    value, below, above = percent(found)
+    digits = 2 if value < 0.2 else 1
+    return f"{value:.{digits}f} +{above:.{digits}f} -{below:.{digits}f}"
+
+
+def share(found):
+    """Value in percent without errors."""
+    value = 100 * found[0]
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+
+
 def trackformers_table():
     """The table of docs/trackformers.md as Markdown: score of each row on each set, best first within a kind."""
     record = read("trackformers")

@@ -32,6 +32,10 @@ def test_the_benchmark_table_is_that_of_the_records():
     assert shown == tables().table()
 
 
+def test_the_main_table_of_the_demo_is_that_of_the_record():
+    assert README.partition("<!-- main -->\n")[2].partition("\n<!-- /main -->")[0] == tables().main_table()
+
+
 def test_the_table_of_the_helix_finder_is_that_of_the_record():
     page = (ROOT / "docs/helix-finder.md").read_text(encoding="utf-8")
     assert page.partition("<!-- finder -->\n")[2].partition("\n<!-- /finder -->")[0] == tables().finder_table()
